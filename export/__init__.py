@@ -1,0 +1,1 @@
+"""Checkpoint -> grid -> graph -> package -> proof."""

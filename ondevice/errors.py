@@ -1,0 +1,42 @@
+"""Errors that the person at the keyboard can mend. Anything else is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+
+class OndeviceError(Exception):
+    """Base of all errors shown as one line, with exit code 2.
+
+    The message says what was wrong, with which file or value, and what to do next.
+    """
+
+
+class SourceError(OndeviceError):
+    """A checkpoint, GGUF file or tokenizer that cannot be read or does not fit together."""
+
+
+class ExportError(OndeviceError):
+    """A request to the exporter that cannot be carried out."""
+
+
+class ProofError(OndeviceError):
+    """A package whose figures against its reference are below the gate."""
+
+
+class PackageError(OndeviceError):
+    """A model package with a wrong, missing or forbidden part."""
+
+
+class LockError(OndeviceError):
+    """A `models.lock` that cannot be read or does not hold."""
+
+
+class FetchError(OndeviceError):
+    """A file that could not be fetched, or is not what the lock says."""
+
+
+class RequestError(OndeviceError):
+    """A prompt or an option the runtime cannot work with."""
+
+
+class EngineError(OndeviceError):
+    """An engine that is missing or cannot load this package."""

@@ -1,0 +1,267 @@
+"""The model package: a folder that `ondevice.json` describes, checked before it is used.
+
+The contract between export, runtime and apps; `docs/package.md` explains every field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ondevice import files
+from ondevice.errors import PackageError
+
+FORMAT_VERSION = 1
+MANIFEST = "ondevice.json"
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What the package was made from."""
+
+    id: str
+    revision: str | None
+    licence: str | None
+    format: str
+    files: dict[str, str]  # name -> sha256
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The numbers a runtime needs to hold a KV cache and check token ids."""
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    context_length: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights were quantized: the target and how many weights each grid holds.
+
+    `tensors` counts matrices by grid, such as `int8 block 32, exact`;
+    `relative_error` is the root mean square error of the requantized ones over their
+    root mean square, by tensor, worst first, empty where all are exact.
+    """
+
+    target: str
+    bits_per_weight: float
+    tensors: dict[str, int]
+    relative_error: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens the runtime treats specially. The template is in `chat_template.jinja`."""
+
+    eos_ids: tuple[int, ...]
+    bos_id: int | None
+    pad_id: int | None
+    chat_template: bool
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The package against its unquantized reference on a fixed text.
+
+    KL divergence (nats per token) of the package's next-token distribution from the
+    reference's, mean and 99th percentile; share of positions whose most probable token is the
+    same; perplexities. `text_sha256` names the text, `engine` what ran the package.
+    """
+
+    text_sha256: str
+    tokens: int
+    kl_mean: float
+    kl_p99: float
+    top1_agreement: float
+    perplexity: float
+    reference_perplexity: float
+    engine: str
+    instruction_sets: tuple[str, ...]
+    accepted_below_gate: bool = False
+
+    @property
+    def perplexity_ratio(self) -> float:
+        """Perplexity of the package over that of the reference."""
+        return self.perplexity / self.reference_perplexity
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Size in bytes and SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `ondevice.json`."""
+
+    name: str
+    source: SourceInfo
+    shape: ModelShape
+    recipe: Recipe
+    text: Text
+    files: dict[str, FileInfo]
+    tools: dict[str, str]
+    proof: Proof | None = None
+    format_version: int = FORMAT_VERSION
+
+    def content_hashes(self) -> dict[str, str]:
+        """SHA-256 by file: what `models.lock` records."""
+        return {name: info.sha256 for name, info in sorted(self.files.items())}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package folder whose structure has been checked."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return self.folder / "tokenizer.json"
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all described files."""
+        return sum(info.bytes for info in self.manifest.files.values())
+
+    def chat_template(self) -> str | None:
+        """The Jinja template of the model's conversations, None where it has none."""
+        if not self.manifest.text.chat_template:
+            return None
+        return (self.folder / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def open_package(folder: Path) -> Package:
+    """Read a package and check its structure: schema, files present, sizes, no escape.
+
+    Raises `PackageError` naming the file or field. Hashes are `verify_hashes`'s business.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise PackageError(f"{folder} is not a model package: it has no {MANIFEST}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise PackageError(f"{path} cannot be read: {error}") from error
+    manifest = _parse(data, path)
+    for name, info in manifest.files.items():
+        file = files.inside(folder, name, PackageError)
+        if not file.is_file():
+            raise PackageError(f"{folder}: {name} is missing; fetch or export the package again")
+        if file.stat().st_size != info.bytes:
+            raise PackageError(
+                f"{folder}: {name} has {file.stat().st_size} bytes instead of {info.bytes}; "
+                "fetch or export the package again"
+            )
+    _require(folder, manifest)
+    return Package(folder, manifest)
+
+
+def verify_hashes(package: Package, progress: Callable[[int], None] | None = None) -> None:
+    """Hash every file; raises `PackageError` naming the first that differs."""
+    for name, info in package.manifest.files.items():
+        found = files.sha256(files.inside(package.folder, name, PackageError), progress)
+        if found != info.sha256:
+            raise PackageError(
+                f"{package.folder}: {name} has the wrong content (sha256 {found[:12]}..., "
+                f"expected {info.sha256[:12]}...); fetch or export the package again"
+            )
+
+
+def describe_files(folder: Path) -> dict[str, FileInfo]:
+    """Size and hash of every file in a folder except the manifest."""
+    return {
+        path.relative_to(folder).as_posix(): FileInfo(path.stat().st_size, files.sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `ondevice.json`; the same manifest always gives the same bytes."""
+    data = dataclasses.asdict(manifest)
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    files.write_text(folder / MANIFEST, text + "\n")
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of `ondevice.json`."""
+    path = resources.files("ondevice") / "schemas" / "package.schema.json"
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _parse(data: object, path: Path) -> Manifest:
+    from jsonschema import Draft202012Validator
+
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise PackageError(
+            f"{path} has format version {version}; this ondevice reads up to {FORMAT_VERSION}: "
+            "upgrade ondevice"
+        )
+    try:
+        problem = next(iter(Draft202012Validator(schema()).iter_errors(data)), None)
+    except RecursionError as error:
+        raise PackageError(f"{path} is nested too deeply") from error
+    if problem is not None:
+        where = "/".join(str(part) for part in problem.absolute_path) or "top level"
+        raise PackageError(f"{path}: {where}: {problem.message[:200]}")
+    assert isinstance(data, dict)
+    return _manifest(data)
+
+
+def _manifest(data: dict[str, Any]) -> Manifest:
+    text = data["text"] | {"eos_ids": tuple(data["text"]["eos_ids"])}
+    proof = data.get("proof")
+    if proof is not None:
+        proof = Proof(**(proof | {"instruction_sets": tuple(proof["instruction_sets"])}))
+    return Manifest(
+        name=data["name"],
+        source=SourceInfo(**data["source"]),
+        shape=ModelShape(**data["shape"]),
+        recipe=Recipe(**data["recipe"]),
+        text=Text(**text),
+        files={name: FileInfo(**info) for name, info in data["files"].items()},
+        tools=data["tools"],
+        proof=proof,
+        format_version=data["format_version"],
+    )
+
+
+def _require(folder: Path, manifest: Manifest) -> None:
+    needed = {"model.onnx", "tokenizer.json"}
+    if manifest.text.chat_template:
+        needed.add("chat_template.jinja")
+    missing = sorted(needed - manifest.files.keys())
+    if missing:
+        raise PackageError(f"{folder}: {MANIFEST} does not list {', '.join(missing)}")
+    ids = [*manifest.text.eos_ids, manifest.text.bos_id, manifest.text.pad_id]
+    wrong = [i for i in ids if i is not None and i >= manifest.shape.vocab_size]
+    if wrong:
+        raise PackageError(f"{folder}: special token {wrong[0]} is outside the vocabulary")
+    if manifest.proof and not math.isfinite(manifest.proof.perplexity_ratio):
+        raise PackageError(f"{folder}: the proof's perplexities are not numbers")

@@ -1,0 +1,1 @@
+"""Package -> engine -> tokens -> answer, measured."""

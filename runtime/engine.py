@@ -1,0 +1,60 @@
+"""The one thing generation knows of a model: token ids in, logits out, and a way back.
+
+Nothing about text, files, sampling or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine can hold: positions in its KV cache, and the width of its logits."""
+
+    context_length: int
+    vocab_size: int
+
+
+class Engine(Protocol):
+    """A model with a KV cache for one sequence."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def position(self) -> int:
+        """Tokens in the KV cache."""
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """Append a prompt, or a part of one; logits (vocab,) after its last token.
+
+        Raises `RequestError` when the KV cache cannot hold it; the cache is then unchanged.
+        """
+
+    def decode(self, token: int) -> Logits:
+        """Append one token; logits (vocab,) for the next."""
+
+    def verify(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits (len(tokens), vocab), one row after each."""
+
+    def rewind(self, position: int) -> None:
+        """Forget everything from `position` on; 0 empties the KV cache."""
+
+    def snapshot(self) -> bytes:
+        """The KV cache up to `position`, for `restore` on the same package."""
+
+    def restore(self, snapshot: bytes) -> None:
+        """Put a snapshot back; `position` becomes the snapshot's."""
+
+    def close(self) -> None: ...
