@@ -34,6 +34,10 @@ class FetchError(OndeviceError):
     """A file that could not be fetched, or is not what the lock says."""
 
 
+class WrongContent(FetchError):  # noqa: N818 - it says what is so
+    """A file that could be fetched, but does not hold what the lock says."""
+
+
 class RequestError(OndeviceError):
     """A prompt or an option the runtime cannot work with."""
 

@@ -6,8 +6,10 @@ Knows nothing about models.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -61,19 +63,37 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into an `OndeviceError`."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_error(path: Path, error: OSError) -> OndeviceError:
+    """The one-line error for a file or folder that could not be written."""
+    if errno.errorcode.get(error.errno or 0) in ("ENOSPC", "EDQUOT"):
+        return OndeviceError(f"the disk of {path.parent} is full; free some space and try again")
+    return OndeviceError(f"cannot write {path}: {error.strerror or error}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a small text file atomically (UTF-8, `\\n` line ends)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -81,24 +101,64 @@ def new_folder(final: Path, replace: bool = False) -> Iterator[Path]:
     """A temporary folder beside `final` that takes its name when the block succeeds.
 
     On any failure, Ctrl-C included, the temporary folder is removed and what was at `final`
-    stays as it was. Raises `OndeviceError` when `final` exists and `replace` is false.
+    stays as it was; what a killed run left beside it is cleared first. Raises `OndeviceError`
+    when `final` exists and `replace` is false, or when it cannot be written.
     """
     if final.exists() and not replace:
         raise OndeviceError(f"{final} exists already; remove it or choose another --out")
-    try:
+    with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
-    except OSError as error:
-        raise OndeviceError(f"cannot write to {final.parent}: {error.strerror}") from error
+        _recover(final)
+        prefix = f".{final.name}.partial-{os.getpid()}-"
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
     try:
-        yield work
-        work.chmod(0o755)
-        old = final.with_name(f".{final.name}.old-{os.getpid()}")
-        if final.exists():
-            final.rename(old)
-        work.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OndeviceError(f"cannot write {final}: {error.strerror or error}") from error
+        with writing(final):
+            yield work
+            work.chmod(0o755)
+            for path in (*work.rglob("*"), work):
+                _sync(path)
+            _take_name(work, final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _take_name(work: Path, final: Path) -> None:
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    replaced = final.exists()
+    if replaced:
+        final.rename(old)
+    try:
+        work.rename(final)
+    except BaseException:
+        if replaced:
+            old.rename(final)
+        raise
+    _sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(final: Path) -> None:
+    """Clear what killed runs left beside `final`; put a set-aside old folder back if need be."""
+    import psutil
+
+    pattern = re.compile(re.escape(f".{final.name}.") + r"(partial|old)-(\d+)(?:-.*)?")
+    for path in list(final.parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match is None or psutil.pid_exists(int(match[2])):
+            continue
+        if match[1] == "old" and not final.exists():
+            path.rename(final)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Make a file or, where the system can, a folder's entries survive a power cut."""
+    if path.is_dir() and os.name == "nt":
+        return
+    with contextlib.suppress(PermissionError):
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

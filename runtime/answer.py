@@ -1,9 +1,12 @@
-"""What flows out of generation: options in, tokens and a measured answer out."""
+"""What flows in and out of generation: options in, tokens and a measured answer out."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
+
+from ondevice.errors import RequestError
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -14,7 +17,8 @@ class Options:
 
     temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 switch a filter off.
     `stop` ends the answer before any of these strings. `truncate` drops the oldest messages
-    of a conversation that is longer than the context instead of raising `RequestError`.
+    of a conversation that is longer than the context (less some room for the answer) instead of
+    raising `RequestError`. Values that make no sense raise `RequestError` at once.
     """
 
     max_tokens: int = 512
@@ -26,6 +30,32 @@ class Options:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     truncate: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("max_tokens", self.max_tokens, 1)
+        _check_count("top_k", self.top_k, 0)
+        if self.seed is not None:
+            _check_count("seed", self.seed, 0)
+        _check_number("temperature", self.temperature, 0, 100)
+        _check_number("top_p", self.top_p, 0, 1)
+        if self.top_p == 0:
+            raise RequestError("top_p must be above 0; use temperature 0 for the best token only")
+        _check_number("min_p", self.min_p, 0, 1)
+        _check_number("repetition_penalty", self.repetition_penalty, 0.1, 10)
+        stops = self.stop
+        if not isinstance(stops, tuple) or not all(isinstance(s, str) and s for s in stops):
+            raise RequestError(f"stop must be a tuple of strings that are not empty, not {stops!r}")
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise RequestError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]
+        raise RequestError(f"{name} must be a number from {least} to {most}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +81,8 @@ class Timings:
     """When things happened, in seconds on one monotonic clock.
 
     TTFT = tokenize + prefill + first sample. `token_times` are the moments at which each
-    generated token was known, counted from the request.
+    generated token was known, counted from the request; a wait for another generation of the same
+    model to end is not counted, what the reader of a stream does between tokens is.
     """
 
     tokenize: float = 0.0
@@ -72,7 +103,11 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished answer with what it knows of itself."""
+    """A finished answer with what it knows of itself.
+
+    `tokens` are all that were generated: the end token too, and those of a stop string, which
+    `text` does not show. `cached_tokens` of the prompt were in the KV cache already.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -83,12 +118,14 @@ class Answer:
     timings: Timings = field(default_factory=Timings)
     load_s: float = 0.0
     dropped_messages: int = 0
+    cached_tokens: int = 0
     source: Literal["device", "cloud"] = "device"
 
     @property
     def prefill_tps(self) -> float:
-        """Prompt tokens per second of prefill."""
-        return self.prompt_tokens / self.timings.prefill if self.timings.prefill > 0 else 0.0
+        """Prompt tokens computed (not those from the KV cache) per second of prefill."""
+        computed = self.prompt_tokens - self.cached_tokens
+        return computed / self.timings.prefill if self.timings.prefill > 0 else 0.0
 
     @property
     def decode_tps(self) -> float:

@@ -1,0 +1,74 @@
+"""What the benchmark scripts share: packages made when missing, and results kept line by line.
+
+Knows nothing about what is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ondevice.export.convert import convert
+from ondevice.package import Package, open_package
+
+WORK = Path("build") / "benchmarks"
+
+
+def package_for(gguf: Path, target: str, work: Path) -> Package:
+    """The package of a GGUF file at a target in `work`, exported when it is not there yet."""
+    folder = work / f"{gguf.stem}-{target}"
+    if folder.is_dir():
+        return open_package(folder)
+    print(f"exporting {gguf.name} to {folder}", file=sys.stderr)
+    return convert(gguf, target, folder, accept=True)
+
+
+def package_hash(package: Package) -> str:
+    """One hash over the hashes of all files of a package."""
+    return key(package.manifest.content_hashes())
+
+
+def key(value: object) -> str:
+    """A short hash of anything that JSON can hold, to recognize work that is done."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Lines:
+    """Results appended to a file of JSON lines, so that an interrupted run can go on."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._done = {line["key"]: line for line in _read(path)}
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """The line with this key, None when it is still to be made."""
+        return self._done.get(name)
+
+    def add(self, name: str, **values: Any) -> dict[str, Any]:
+        """Append a line with its key; it is on the disk when this returns."""
+        line = {"key": name, **values}
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+            # The line end comes first: what an interruption cut off then stays a line of its own.
+            file.write("\n" + json.dumps(line, ensure_ascii=False))
+        self._done[name] = line
+        return line
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            yield json.loads(line)
+        except ValueError:  # the empty first line, or one cut off by an interruption
+            continue
+
+
+def print_json(value: object) -> None:
+    """Print a result for people and programs alike."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))

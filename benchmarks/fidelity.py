@@ -1,0 +1,186 @@
+"""How near packages and llama.cpp are to the dequantized model, on benchmarks/text.txt.
+
+KL divergence, top-1 agreement and perplexity of every subject against the same fp32 reference,
+side by side, on windows of 512 tokens (more than 5,000 predicted positions). From the root:
+
+    python -m benchmarks.fidelity MODEL.gguf --targets cpu-as-is,cpu-int8,cpu-int4 --json
+
+Hidden states of the reference and the figures of every window are kept in the work folder, so
+that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import WORK, key, package_for, package_hash, print_json
+from ondevice import files
+from ondevice.export.architecture import EMBEDDING, HEAD
+from ondevice.export.proof import compare_logits
+from ondevice.export.reference import reference_hidden
+from ondevice.export.source import Source, open_source
+from ondevice.runtime.engine import Engine
+from ondevice.runtime.llamacpp import LlamaCppEngine
+from ondevice.runtime.ort import OrtEngine
+from ondevice.runtime.tokenizer import Tokenizer
+
+TEXT = Path(__file__).with_name("text.txt")
+WINDOW = 512
+ROWS = 64  # positions whose logits are in memory at a time
+
+_FIGURES = ("kl", "same_top", "loss", "reference_loss")  # rows of the kept arrays
+_Windows = list[list[int]]
+_Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine to compare with the reference; `identity` names its weights."""
+
+    label: str
+    identity: str
+    engine: Engine
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Figures over all predicted positions; KL in nats per token."""
+
+    label: str
+    positions: int
+    kl_mean: float
+    kl_p99: float
+    top1_agreement: float
+    perplexity: float
+    reference_perplexity: float
+    perplexity_ratio: float
+
+
+def windows_of(tokens: Sequence[int]) -> _Windows:
+    """The text cut into windows; a last one of a single token predicts nothing and is left out."""
+    cut = [list(tokens[start : start + WINDOW]) for start in range(0, len(tokens), WINDOW)]
+    return [window for window in cut if len(window) > 1]
+
+
+def hidden_states(source: Source, windows: _Windows, kept: Path) -> list[_Floats]:
+    """The reference's hidden states by window, read from `kept` when they are there."""
+    if not kept.is_file():
+        print("computing the reference", file=sys.stderr)
+        states = reference_hidden(source, windows)
+        partial = kept.with_suffix(".partial.npz")
+        np.savez(partial, *states)
+        partial.replace(kept)
+    with np.load(kept, allow_pickle=False) as arrays:
+        return [arrays[f"arr_{i}"] for i in range(len(windows))]
+
+
+def compare_window(
+    engine: Engine, head: _Floats, window: Sequence[int], hidden: _Floats
+) -> NDArray[np.float64]:
+    """Figures (4, predicted positions) of a window, in the order of `_FIGURES`."""
+    engine.rewind(0)
+    parts = []
+    for start in range(0, len(window) - 1, ROWS):
+        rows = window[start : min(start + ROWS, len(window) - 1)]
+        expected = hidden[start : start + len(rows)] @ head.T
+        parts.append(compare_logits(expected, engine.verify(rows), window[start + 1 :]))
+    return np.concatenate(
+        [np.stack([getattr(part, name) for name in _FIGURES]).astype(np.float64) for part in parts],
+        axis=1,
+    )
+
+
+def measure(
+    subject: Subject, head: _Floats, windows: _Windows, states: Sequence[_Floats], work: Path
+) -> Fidelity:
+    """All windows of one subject; those whose figures are kept in `work` are not run again."""
+    found = []
+    for number, (window, hidden) in enumerate(zip(windows, states, strict=True)):
+        kept = work / f"{key([subject.label, subject.identity, window])}.npy"
+        if not kept.is_file():
+            print(f"{subject.label}: window {number + 1}/{len(windows)}", file=sys.stderr)
+            partial = kept.with_suffix(".partial.npy")
+            np.save(partial, compare_window(subject.engine, head, window, hidden))
+            partial.replace(kept)
+        found.append(np.load(kept, allow_pickle=False))
+    return _summary(subject.label, np.concatenate(found, axis=1))
+
+
+def _summary(label: str, figures: NDArray[np.float64]) -> Fidelity:
+    kl, same, loss, reference = figures
+    return Fidelity(
+        label=label,
+        positions=len(kl),
+        kl_mean=float(kl.mean()),
+        kl_p99=float(np.percentile(kl, 99)),
+        top1_agreement=float(same.mean()),
+        perplexity=float(np.exp(loss.mean())),
+        reference_perplexity=float(np.exp(reference.mean())),
+        perplexity_ratio=float(np.exp(loss.mean() - reference.mean())),
+    )
+
+
+def run(gguf: Path, targets: Sequence[str], work: Path, threads: int) -> list[Fidelity]:
+    """Every target and llama.cpp, one after the other, against the reference."""
+    packages = [package_for(gguf, target, work) for target in targets]
+    tokens = Tokenizer.read(packages[0].tokenizer_file).encode(TEXT.read_text(encoding="utf-8"))
+    windows = windows_of(tokens)
+    kept = work / "fidelity"
+    kept.mkdir(parents=True, exist_ok=True)
+    digest = files.sha256(gguf)
+    source = open_source(gguf)
+    states = hidden_states(source, windows, kept / f"{key([digest, windows])}.npz")
+    head = source.read(EMBEDDING if source.architecture.tied_embeddings else HEAD)
+    source.close()
+    found = []
+    for package in packages:
+        engine = OrtEngine(package, threads=threads, context_length=WINDOW)
+        label = f"ondevice {package.manifest.recipe.target}"
+        found.append(
+            measure(Subject(label, package_hash(package), engine), head, windows, states, kept)
+        )
+        engine.close()
+    other = LlamaCppEngine(gguf, threads=threads, context_length=WINDOW)
+    found.append(measure(Subject("llama.cpp", digest, other), head, windows, states, kept))
+    other.close()
+    return found
+
+
+def table(rows: Sequence[Fidelity]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| engine | positions | KL mean | KL p99 | top-1 agreement | perplexity | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.label} | {row.positions} | {row.kl_mean:.5f} | {row.kl_p99:.4f} | "
+        f"{row.top1_agreement:.2%} | {row.perplexity:.3f} | {row.perplexity_ratio:.4f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("gguf", type=Path)
+    parser.add_argument("--targets", default="cpu-as-is,cpu-int8,cpu-int4")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for packages and figures")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    rows = run(options.gguf, options.targets.split(","), options.work, options.threads)
+    if options.json:
+        print_json({"model": options.gguf.name, "engines": [asdict(row) for row in rows]})
+    else:
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""`ondevice ask`: one question, one answer. Parses and prints; `ondevice.load` does the work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from ondevice.cli import options, output
+from ondevice.errors import RequestError
+
+if TYPE_CHECKING:
+    from ondevice.runtime.answer import Answer, Options
+    from ondevice.runtime.model import Model
+
+LARGEST_TEXT = 4_000_000  # bytes; far above any context, far below what would fill the memory
+
+
+def ask(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The question; `-` or nothing reads stdin."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="PATH", help="Add this text; `-` is stdin."),
+    ] = None,
+    system: options.System = None,
+    model: options.Model = None,
+    max_tokens: options.MaxTokens = 512,
+    temperature: options.Temperature = 0.0,
+    top_k: options.TopK = 40,
+    top_p: options.TopP = 0.95,
+    min_p: options.MinP = 0.05,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    seed: options.Seed = None,
+    stop: options.Stop = None,
+    engine: options.Engine = "ort",
+    threads: options.Threads = None,
+    context: options.Context = None,
+    truncate: options.Truncate = False,
+    json: options.Json = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
+    ] = False,
+) -> None:
+    """Ask a question; the answer streams to stdout.
+
+    \b
+    ondevice ask "What is a lock file?"
+    ondevice ask "Summarize this." --file notes.txt
+    git diff | ondevice ask "Write a commit message." --file -
+    """
+    text = read_prompt(prompt, file)
+    import ondevice
+
+    wanted = ondevice.Options(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=tuple(stop or ()),
+        truncate=truncate,
+    )
+    with ondevice.load(model, engine=engine, threads=threads, context_length=context) as loaded:
+        if json:
+            answer = loaded.generate(text, wanted, system=system)
+            output.print_json(answer_json(answer), one_line=True)
+        elif no_stream:
+            print(loaded.generate(text, wanted, system=system).text)
+        else:
+            print_stream(loaded, text, wanted, system)
+
+
+def print_stream(model: Model, text: str, wanted: Options, system: str | None) -> None:
+    """Print the pieces as they come, then how fast they came where a person watches."""
+    stream = model.stream(text, wanted, system=system)
+    try:
+        for piece in stream:
+            output.print_piece(piece.text)
+    finally:
+        print(flush=True)
+    output.note(speed(stream.answer))
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """What `ask --json` prints; `schemas/ask.schema.json` describes it."""
+    return {
+        "text": answer.text,
+        "prompt_tokens": answer.prompt_tokens,
+        "output_tokens": len(answer.tokens),
+        "load_ms": round(answer.load_s * 1000, 3),
+        "ttft_ms": round(answer.timings.ttft * 1000, 3),
+        "prefill_tps": round(answer.prefill_tps, 3),
+        "decode_tps": round(answer.decode_tps, 3),
+        "mean_logprob": answer.mean_logprob,
+        "finish_reason": answer.finish_reason,
+        "model": answer.model,
+        "source": answer.source,
+    }
+
+
+def speed(answer: Answer) -> str:
+    """The answer's figures in a line, such as `42 tokens, 31.4 tokens/s, first after 0.21 s`."""
+    parts = [f"{len(answer.tokens)} tokens"]
+    if answer.decode_tps:
+        parts.append(f"{answer.decode_tps:.1f} tokens/s")
+    parts.append(f"first after {answer.timings.ttft:.2f} s")
+    if answer.finish_reason == "length":
+        parts.append("cut at --max-tokens or the end of the context")
+    return ", ".join(parts)
+
+
+def read_prompt(prompt: str | None, file: Path | None) -> str:
+    """The question, then the file's text. Raises `RequestError` when there is neither."""
+    from_stdin = prompt == "-" or (prompt is None and file is None)
+    if from_stdin and file == Path("-"):
+        raise RequestError("stdin can be the prompt or the --file, not both")
+    if from_stdin and prompt is None and sys.stdin.isatty():
+        raise RequestError('no prompt: write it as in `ondevice ask "..."`, or pipe it in')
+    parts = [_read_stdin() if from_stdin else prompt]
+    if file is not None:
+        parts.append(_read_stdin() if file == Path("-") else read_file(file))
+    text = "\n\n".join(part.strip("\n") for part in parts if part)
+    if not text.strip():
+        raise RequestError("the prompt is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # an argument that is not UTF-8 arrives as surrogates
+        raise RequestError("the prompt is not valid UTF-8") from error
+    return text
+
+
+def _read_stdin() -> str:
+    return _decode(sys.stdin.buffer, "stdin")
+
+
+def read_file(path: Path) -> str:
+    """A text file's content. Raises `RequestError` when it cannot be read or is not UTF-8."""
+    try:
+        with path.open("rb") as file:
+            return _decode(file, str(path))
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _decode(file: BinaryIO, name: str) -> str:
+    data = file.read(LARGEST_TEXT + 1)
+    if len(data) > LARGEST_TEXT:
+        raise RequestError(f"{name} is larger than {output.megabytes(LARGEST_TEXT)}: shorten it")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"{name} is not valid UTF-8 (byte {error.start}); convert it first"
+        ) from error

@@ -1,0 +1,101 @@
+"""onnxruntime-genai on the same package folder, as a second opinion on graph and speed.
+
+Cannot give logits for several positions at once, nor hand out its KV cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ondevice.errors import EngineError, RequestError
+from ondevice.package import Package
+from ondevice.runtime.engine import Limits, Logits
+
+_DEFAULT_CONTEXT = 8192
+
+
+class GenaiEngine:
+    """One onnxruntime-genai generator, driven token by token."""
+
+    def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
+        shape = package.manifest.shape
+        positions = context_length or min(shape.context_length, _DEFAULT_CONTEXT)
+        if not 1 <= positions <= shape.context_length:
+            raise RequestError(
+                f"context {positions} is not between 1 and the {shape.context_length} "
+                f"positions of {package.manifest.name}"
+            )
+        self._limits = Limits(positions, shape.vocab_size)
+        self._position = 0
+        self._generator = _open_generator(package, threads, positions)
+
+    @property
+    def name(self) -> str:
+        return "genai"
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        total = self._position + len(tokens)
+        # The generator itself refuses to fill its last position.
+        if not len(tokens) or total >= self._limits.context_length:
+            raise RequestError(
+                f"{total} tokens do not fit into a context of {self._limits.context_length}"
+            )
+        self._generator.append_tokens(np.asarray(tokens, np.int32))
+        self._position = total
+        logits = np.asarray(self._generator.get_logits(), np.float32)
+        return logits.reshape(-1, logits.shape[-1])[-1].copy()
+
+    def decode(self, token: int) -> Logits:
+        return self.prefill((token,))
+
+    def verify(self, tokens: Sequence[int]) -> Logits:
+        return np.stack([self.decode(token) for token in tokens])
+
+    def rewind(self, position: int) -> None:
+        if not 0 <= position <= self._position:
+            raise ValueError(f"cannot rewind to {position} from {self._position}")
+        if position != self._position:
+            self._generator.rewind_to(position)
+        self._position = position
+
+    def snapshot(self) -> bytes:
+        raise EngineError("the genai engine cannot hand out its KV cache; use the ort engine")
+
+    def restore(self, snapshot: bytes) -> None:
+        raise EngineError("the genai engine cannot take a KV cache; use the ort engine")
+
+    def close(self) -> None:
+        self._generator = None
+
+
+def _open_generator(package: Package, threads: int, positions: int) -> Any:
+    try:
+        import onnxruntime_genai
+    except ImportError as error:
+        raise EngineError(
+            'the genai engine needs onnxruntime-genai; run pip install "ondevice[export]"'
+        ) from error
+    overlay = {
+        "model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}},
+        "search": {"max_length": positions},
+    }
+    try:
+        config = onnxruntime_genai.Config(str(package.folder))
+        config.overlay(json.dumps(overlay))
+        model = onnxruntime_genai.Model(config)
+        return onnxruntime_genai.Generator(model, onnxruntime_genai.GeneratorParams(model))
+    except Exception as error:  # onnxruntime-genai raises RuntimeError and its own classes
+        message = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise EngineError(f"onnxruntime-genai cannot load {package.folder}: {message}") from error
