@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir import tape
 
+from ondevice.errors import ExportError
 from ondevice.export import rotary
 from ondevice.export.architecture import (
     EMBEDDING,
@@ -34,6 +35,7 @@ DATA_FILE = "model.onnx.data"
 # int8 activations inside the kernel: 60 to 100 times faster for 8-bit weights than level 0,
 # and the only level at which decoding is bound by memory (docs/LOG.md).
 _ACCURACY_LEVEL = 4
+_HEAD_DIM_STEP = 16
 _INT64_MAX = int(np.iinfo(np.int64).max)
 
 
@@ -44,7 +46,14 @@ def write_graph(
 
     `on_tensor` is called with the name of each matrix before it is read.
     Peak memory is that of the largest matrix with its grid.
+    Raises `ExportError` for a shape that an operator cannot hold.
     """
+    head_dim = quantizer.source.architecture.head_dim
+    if head_dim % _HEAD_DIM_STEP:
+        raise ExportError(
+            f"attention heads of {head_dim} dimensions cannot be exported: onnxruntime's "
+            f"GroupQueryAttention wants a multiple of {_HEAD_DIM_STEP}"
+        )
     with ExternalData(folder / DATA_FILE) as weights:
         model = _Emitter(quantizer, weights, on_tensor or (lambda name: None)).model()
         ir.save(model, folder / MODEL_FILE)

@@ -88,7 +88,7 @@ def pull(
         if out is not None and out.exists() and not force:
             raise FetchError(f"{out} exists already; remove it or choose another folder")
         _require_space(model, target, final, source)
-        checkpoint = _obtain(model, source, progress, say)
+        checkpoint = obtain(model, source, progress, say)
         package = convert(
             checkpoint,
             target,
@@ -169,10 +169,13 @@ def _require_space(model: LockedModel, target: str, final: Path, source: str | P
         raise files.write_error(final, error) from error
 
 
-def _obtain(
+def obtain(
     model: LockedModel, source: str | Path | None, progress: Progress | None, say: Say
 ) -> Path:
-    """The checked checkpoint: the file where there is one, else the folder that holds them."""
+    """Fetch and check a checkpoint: the file where there is one, else the folder that holds them.
+
+    Raises as `pull` does. What was fetched and checked before is not fetched again.
+    """
     if source is not None and source not in ("hub", "mirror"):
         return _given(model, Path(source).expanduser(), progress)
     fetched = _downloads(model) / "files"

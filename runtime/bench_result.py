@@ -159,16 +159,8 @@ class Result:
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the JSON atomically. Raises `RequestError` where the place cannot be written."""
-        write_text(path, self.to_json())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a result file atomically; raises `RequestError` instead of `OSError`."""
-    try:
-        files.write_text(path, text)
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from error
+        """Write the JSON atomically. Raises `OndeviceError` where the place cannot be written."""
+        files.write_text(path, self.to_json())
 
 
 def read(path: Path) -> Result:

@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ondevice.runtime.bench_result import EngineResult, Metric, Result, write_text
+from ondevice import files
+from ondevice.runtime.bench_result import EngineResult, Metric, Result
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -77,8 +78,8 @@ class Chart:
 
 
 def write(result: Result, path: Path) -> None:
-    """Write the page atomically. Raises `RequestError` where the place cannot be written."""
-    write_text(path, render(result))
+    """Write the page atomically. Raises `OndeviceError` where the place cannot be written."""
+    files.write_text(path, render(result))
 
 
 def render(result: Result) -> str:

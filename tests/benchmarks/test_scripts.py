@@ -48,7 +48,7 @@ def test_kept_lines_survive_an_interruption_in_the_middle_of_a_line(tmp_path: Pa
     path = tmp_path / "lines.jsonl"
     Lines(path).add("one", text="line\u2028separator")
     with path.open("a", encoding="utf-8") as file:
-        file.write('{"key": "two", "te')
+        file.write('\n{"key": "two", "te')
     again = Lines(path)
     assert again.get("one") == {"key": "one", "text": "line\u2028separator"}
     assert again.get("two") is None

@@ -134,8 +134,8 @@ def unpacked(kind: str, block: bytes) -> tuple[list[int], list[float]]:
     for i in range(256):
         half, within = divmod(i, 128)
         quarter, at = divmod(within, 32)
-        low = block[64 * half + 32 * (quarter % 2) + at] >> 4 * (quarter // 2) & 15
-        values.append((low | (block[128 + 32 * half + at] >> 2 * quarter & 3) << 4) - 32)
+        nibble = block[64 * half + 32 * (quarter % 2) + at] >> 4 * (quarter // 2) & 15
+        values.append((nibble | (block[128 + 32 * half + at] >> 2 * quarter & 3) << 4) - 32)
     factors = struct.unpack("16b", block[192:208])
     return values, [float(scale(208) * np.float32(f)) for f in factors]
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from ondevice.errors import EngineError, RequestError
+from ondevice.errors import EngineError, OndeviceError, RequestError
 from ondevice.runtime import bench, bench_result, bench_setup, bench_worker
 from ondevice.runtime.bench import Settings
 from ondevice.runtime.bench_result import LoadCheck, Result
@@ -53,18 +53,17 @@ def test_known_delays_come_back_as_known_figures() -> None:
     assert values(found, "chat.prefill_speed") == (16, 16)
     assert values(found, "chat.decode_speed") == (4, 4)
     gaps = {entry.workload: entry.gaps for entry in found.engines[0].inter_token}
-    # 125, 125, 250, 250, 250, 250, 375, 375 ms: position 6.65 and 6.93 of type 7.
-    assert (gaps["tg4"].n, gaps["tg4"].p50) == (8, 250)
-    assert (gaps["tg4"].p95, gaps["tg4"].p99) == (375, pytest.approx(250 + 125 * 0.93 + 125 * 0.07))
+    # Sorted: 125, 125, 250, 250, 250, 250, 375, 375 ms.
+    tg = gaps["tg4"]
+    assert (tg.n, tg.p50, tg.p95, tg.p99) == (8, 250, 375, 375)
     assert gaps["chat"].p50 == 250
     memory = found.engines[0].peak_memory
     assert memory is not None
     assert memory.bytes == 1000
 
 
-def test_a_slow_moment_shows_in_its_round_only() -> None:
+def test_uneven_tokens_show_between_tokens_and_not_in_the_speed() -> None:
     clock = ScriptedClock()
-    # Warm-up of 4 tokens, then two rounds; each begins with the first delay again.
     engine = ScriptedEngine((1,), vocab_size=VOCAB, clock=clock, decode_s=(1.0, 2.0, 1.0, 4.0))
     found = measure([subject("ort", clock, engine=lambda: engine)])
     assert values(found, "tg4") == (0.5, 0.5)
@@ -283,9 +282,9 @@ def test_a_changed_field_is_read_or_refused_but_never_crashes(data: st.DataObjec
         assert bench_result.from_data(json.loads(read.to_json()), Path("x.json")) == read
 
 
-def test_a_result_that_cannot_be_written_is_a_request_error(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="cannot write"):
+    with pytest.raises(OndeviceError, match="cannot write"):
         result().write(tmp_path / "file" / "r.json")
 
 
@@ -335,7 +334,7 @@ def test_a_worker_gives_the_same_figures_as_the_engine_in_this_process(worker) -
 
 
 def test_a_workers_error_arrives_as_the_same_error(worker) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(EngineError, match="^this package is bad$"):
+    with pytest.raises(EngineError, match="this package is bad"):
         measure([worker("bad")])
     good = worker()
     good.load()

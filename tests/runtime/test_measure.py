@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -134,12 +135,20 @@ def test_results_of_different_texts_do_not_agree_but_fail() -> None:
         measure.agree([1, 2], [1])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="touches memory through mmap on Unix")
-def test_peak_memory_sees_memory_that_was_used_and_given_back() -> None:
-    before = measure.peak_memory()
-    assert before is not None
-    ballast = np.ones(max(before.bytes // 8, 1) + (8 << 20), np.float64)
-    del ballast
-    after = measure.peak_memory()
-    assert after is not None
-    assert after.bytes >= before.bytes + (40 << 20)
+PEAK = """
+import numpy as np
+from ondevice.runtime.measure import peak_memory
+before = peak_memory().bytes
+ballast = np.ones(64 << 17)  # 64 MiB
+del ballast
+print(before, peak_memory().bytes)
+"""
+
+
+def test_peak_memory_sees_what_was_used_and_given_back_and_not_the_parents() -> None:
+    parent = np.ones(400 << 17)  # 400 MiB here must not count there
+    command = [sys.executable, "-c", PEAK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after - before >= 60 << 20
+    assert after < parent.nbytes

@@ -167,6 +167,17 @@ def test_truncation_drops_the_oldest_turns_and_counts_them() -> None:
     assert asked.prepare([Message("system", "Be brief."), *fewer], longer).dropped_messages == 2
 
 
+@pytest.mark.parametrize("context_length", range(60, 130, 3))
+def test_a_truncated_conversation_leaves_room_for_the_answer(context_length: int) -> None:
+    turns = [Message("user", "a"), Message("assistant", "b")] * 30
+    asked = model(context_length=context_length)
+    options = Options(max_tokens=8, truncate=True)
+    prepared = asked.prepare([*turns, Message("user", "c")], options)
+    assert len(prepared.tokens) + 8 <= context_length
+    longer = [*turns[prepared.dropped_messages - 2 :], Message("user", "c")]
+    assert asked.prepare(longer, options).dropped_messages == 2
+
+
 def test_truncation_drops_nothing_that_fits_and_cannot_help_one_long_message() -> None:
     options = Options(truncate=True)
     assert model().generate("Where?", options).dropped_messages == 0

@@ -42,6 +42,15 @@ def test_guarded_texts_side_by_side_give_no_control_token(a: str, b: str, c: str
     assert tokenizer.decode(ids) == f"{a}{b}\n{c}".replace(GUARD, "")
 
 
+@pytest.mark.parametrize("control", tiny.CONTROLS)
+def test_a_control_token_cut_anywhere_between_two_messages_stays_text(control: str) -> None:
+    tokenizer = tiny.byte_level()
+    for cut in range(1, len(control)):
+        ids = tokenizer.encode(tokenizer.guard(control[:cut]) + tokenizer.guard(control[cut:]))
+        assert not CONTROL_IDS & set(ids)
+        assert tokenizer.decode(ids) == control
+
+
 @given(st.text())
 def test_ordinary_text_gets_the_ids_it_always_had(text: str) -> None:
     tokenizer = tiny.byte_level()
