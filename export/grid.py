@@ -185,5 +185,5 @@ def _blocked(values: NDArray[_T], block: int, fill: float = 0) -> NDArray[_T]:
 
 
 def _pack_nibbles(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    packed: NDArray[np.uint8] = values[..., 0::2] | (values[..., 1::2] << 4)
-    return packed
+    low, high = values[..., 0::2], values[..., 1::2]
+    return np.bitwise_or(low, np.left_shift(high, np.uint8(4))).astype(np.uint8)

@@ -66,7 +66,7 @@ class _Stored:
     values: list[ir.Value]
     rows: int = 0
     columns: int = 0
-    bits: int | None = None
+    bits: int = 32
     block: int = 0
 
 
@@ -83,7 +83,9 @@ class _Emitter:
         self._on_tensor = on_tensor
         self._shapes = self._arch.tensor_shapes()
         self._tape = tape.Tape()
+        self._fine = quantizer.target.fine_activations
         self._constants: dict[str, ir.Value] = {}
+        self._split: dict[tuple[ir.Value, int], ir.Value] = {}
         self._outputs: list[ir.Value] = []
 
     def model(self) -> ir.Model:
@@ -109,7 +111,8 @@ class _Emitter:
             if layer == arch.layers - 1:
                 # Only these positions reach the logits: skip the last MLP of all others.
                 attention, hidden = self._from(last, attention), self._from(last, hidden)
-            projected = self._linear(layer_tensor(layer, "self_attn.o_proj"), attention)
+            output = layer_tensor(layer, "self_attn.o_proj")
+            projected = self._linear(output, attention, fine=self._fine)
             name = layer_tensor(layer, "post_attention_layernorm.weight")
             normed, hidden = self._add_norm(projected, hidden, name)
             following = (
@@ -191,13 +194,14 @@ class _Emitter:
 
     def _head(self, hidden: ir.Value) -> ir.Value:
         if self._arch.tied_embeddings:
-            return self._matmul(self._embedding, hidden)
-        return self._linear(HEAD.removesuffix(".weight"), hidden)
+            return self._matmul(self._embedding, hidden, fine=self._fine)
+        return self._linear(HEAD.removesuffix(".weight"), hidden, fine=self._fine)
 
     def _attention(self, layer: int, normed: ir.Value, past: tuple[ir.Value, ir.Value]) -> ir.Value:
         arch = self._arch
         query, key, value = (
-            self._linear(layer_tensor(layer, f"self_attn.{part}_proj"), normed) for part in "qkv"
+            self._linear(layer_tensor(layer, f"self_attn.{part}_proj"), normed, fine=self._fine)
+            for part in "qkv"
         )
         attention, present_key, present_value = self._tape.op_multi_out(
             "GroupQueryAttention",
@@ -224,17 +228,58 @@ class _Emitter:
         silu = self._op("Mul", gate, self._op("Sigmoid", gate))
         return self._linear(layer_tensor(layer, "mlp.down_proj"), self._op("Mul", silu, up))
 
-    def _linear(self, name: str, hidden: ir.Value) -> ir.Value:
+    def _linear(self, name: str, hidden: ir.Value, fine: bool = False) -> ir.Value:
         """x W^T + b for the weights `name.weight` (out, in) and `name.bias`, if there is one."""
         weight, bias = f"{name}.weight", f"{name}.bias"
         self._on_tensor(weight)
         stored = self._store(weight, self._quantizer.matrix(weight))
-        return self._matmul(stored, hidden, self._float(bias) if bias in self._shapes else None)
+        added = self._float(bias) if bias in self._shapes else None
+        return self._matmul(stored, hidden, added, fine)
 
-    def _matmul(self, matrix: _Stored, hidden: ir.Value, bias: ir.Value | None = None) -> ir.Value:
-        if matrix.bits is None:
+    def _matmul(
+        self,
+        matrix: _Stored,
+        hidden: ir.Value,
+        bias: ir.Value | None = None,
+        fine: bool = False,
+    ) -> ir.Value:
+        if matrix.bits == 32:
             product = self._op("FusedMatMul", hidden, *matrix.values, domain=CONTRIB, transB=1)
             return product if bias is None else self._op("Add", product, bias)
+        if fine and matrix.columns % matrix.block == 0:
+            product = self._fine_matmul(matrix, hidden)
+            return product if bias is None else self._op("Add", product, bias)
+        return self._matmul_nbits(matrix, hidden, bias)
+
+    def _fine_matmul(self, matrix: _Stored, hidden: ir.Value) -> ir.Value:
+        """The product with activations of about 16 bits, in one pass over the weights.
+
+        The kernel rounds each block of activations to 8 bits. What it would keep and what it
+        would lose go through it as a batch of two, and the products are added.
+        """
+        both = self._matmul_nbits(matrix, self._kept_and_lost(hidden, matrix), None)
+        parts = self._tape.op_multi_out(
+            "Split", [both], {"axis": 0, "num_outputs": 2}, num_outputs=2
+        )
+        return self._op("Add", *parts)
+
+    def _kept_and_lost(self, hidden: ir.Value, matrix: _Stored) -> ir.Value:
+        """(batch, sequence, width) rounded to the kernel's steps, and the rest, as one batch."""
+        key = (hidden, matrix.block)
+        if key not in self._split:
+            shape = self._constant(f"blocks_of_{matrix.block}", 0, 0, -1, matrix.block)
+            blocks = self._op("Reshape", hidden, shape)
+            last = self._constant("last_axis", -1)
+            largest = self._op("ReduceMax", self._op("Abs", blocks), last, keepdims=1)
+            step = self._op("Mul", largest, self._scalar("kernel_step", 1 / 127))
+            step = self._op("Max", step, self._scalar("least_step", 1e-30))
+            kept = self._op("Mul", self._op("Round", self._op("Div", blocks, step)), step)
+            both = self._op("Concat", kept, self._op("Sub", blocks, kept), axis=0)
+            whole = self._constant(f"rows_of_{matrix.columns}", 0, 0, matrix.columns)
+            self._split[key] = self._op("Reshape", both, whole)
+        return self._split[key]
+
+    def _matmul_nbits(self, matrix: _Stored, hidden: ir.Value, bias: ir.Value | None) -> ir.Value:
         inputs: list[ir.Value | None] = [hidden, *matrix.values]
         if bias is not None:
             inputs += [None] * (5 - len(inputs)) + [bias]
@@ -263,7 +308,8 @@ class _Emitter:
             self._tape.initializer(self._weights.add(f"{name}.{part}", array))
             for part, array in arrays.items()
         ]
-        return _Stored(values, *matrix.integers.shape, matrix.bits, matrix.block)
+        rows, columns = matrix.integers.shape
+        return _Stored(values, rows, columns, matrix.bits, matrix.block)
 
     def _add_norm(
         self, update: ir.Value, hidden: ir.Value, weight: str
@@ -287,11 +333,16 @@ class _Emitter:
     def _float(self, name: str) -> ir.Value:
         return self._tape.initializer(ir.tensor(self._source.read(name), name=name))
 
-    def _constant(self, name: str, value: int) -> ir.Value:
-        """An int64 initializer of shape (1,), written once."""
+    def _constant(self, name: str, *values: int) -> ir.Value:
+        """An int64 vector, written once."""
+        return self._once(name, np.array(values, np.int64))
+
+    def _scalar(self, name: str, value: float) -> ir.Value:
+        return self._once(name, np.array(value, np.float32))
+
+    def _once(self, name: str, array: NDArray[np.generic]) -> ir.Value:
         if name not in self._constants:
-            tensor = ir.tensor(np.array([value], np.int64), name=name)
-            self._constants[name] = self._tape.initializer(tensor)
+            self._constants[name] = self._tape.initializer(ir.tensor(array, name=name))
         return self._constants[name]
 
     def _op(

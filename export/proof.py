@@ -136,7 +136,7 @@ def compare_logits(
     KL divergence of `found` from `expected` is sum p (log p - log q), in nats.
     """
     p, q = _log_softmax(expected), _log_softmax(found)
-    kl = np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64)
+    kl: NDArray[np.float64] = np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64)
     targets = np.asarray(following[: len(expected)], np.int64)
     rows = np.arange(len(targets))
     return _Figures(
@@ -150,7 +150,8 @@ def compare_logits(
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     total = np.sum(np.exp(shifted), axis=1, keepdims=True, dtype=np.float64)
-    return shifted - np.log(total).astype(np.float32)
+    logs: NDArray[np.float32] = shifted - np.log(total).astype(np.float32)
+    return logs
 
 
 def _proof(figures: _Figures, text_sha256: str) -> Proof:

@@ -118,4 +118,5 @@ def _rotate(values: _Floats, cos: _Floats, sin: _Floats) -> _Floats:
 def _rms_norm(values: _Floats, weight: _Floats, eps: float) -> _Floats:
     """Zhang and Sennrich, 2019."""
     mean = np.mean(np.square(values), axis=-1, keepdims=True)
-    return values / np.sqrt(mean + np.float32(eps)) * weight
+    normed: _Floats = values / np.sqrt(mean + np.float32(eps)) * weight
+    return normed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 # onnxruntime and onnxruntime-genai report usage unless this is set before they are imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from ondevice.errors import OndeviceError  # noqa: E402
+from ondevice.errors import OndeviceError
 
 if TYPE_CHECKING:
     from ondevice.runtime.answer import Answer, Message, Options, Piece

@@ -1,4 +1,7 @@
-"""Errors that the person at the keyboard can mend. Anything else is a bug and keeps its traceback."""
+"""Errors that the person at the keyboard can mend.
+
+Anything else is a bug and keeps its traceback.
+"""
 
 from __future__ import annotations
 

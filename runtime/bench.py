@@ -26,14 +26,14 @@ from ondevice.runtime.bench_result import (
 )
 from ondevice.runtime.bench_subject import Subject, SubjectInfo
 from ondevice.runtime.device import Device, fingerprint
+from ondevice.runtime.load import Watch
+from ondevice.runtime.load import check_load as check_load
 from ondevice.runtime.measure import ChatSample, PeakMemory, agree, random_tokens, token_gaps
 
 Progress = Callable[[str, int, int], None]
 """(stage in words, done, total)."""
 
 _SHORTEST = 1e-9  # s; what a clock too coarse to see a step is taken to have seen
-_SAMPLE_S = 0.5
-_BUSY_CPU_PERCENT = 10.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def run(
     """Measure the subjects, interleaved, and close them.
 
     The first subject's own greedy answer is what every subject decodes in the chat workload.
+    `load_check` stands in for watching the machine.
     Peak memory is read after the workloads and before models are loaded again. Raises
     `RequestError` for settings that do not fit the models, `EngineError` when one fails.
     """
@@ -111,8 +112,9 @@ def run(
         labels = [subject.info.label for subject in subjects]
         if not labels or len(set(labels)) != len(labels):
             raise RequestError(f"engines must be named once each, got: {', '.join(labels)}")
-        load = (load_check or check_load)()
+        finish = load_check or Watch().finish
         samples, agreements = _measure(subjects, settings, _Stage(progress, subjects, settings))
+        load = finish()
     infos = [subject.info for subject in subjects]
     engines = [_engine_result(i, s, settings) for i, s in zip(infos, samples, strict=True)]
     return Result(
@@ -126,20 +128,6 @@ def run(
         agreement=agreements,
         notes=_notes(infos, load, samples, settings),
     )
-
-
-def check_load() -> LoadCheck:
-    """Look at the machine for half a second before measuring on it.
-
-    Busy is more than 10% of all processors' time in use, or half a second that saw nothing
-    but a load average above half the processors.
-    """
-    import psutil
-
-    used = float(psutil.cpu_percent(interval=_SAMPLE_S))
-    average = float(psutil.getloadavg()[0])
-    cores = psutil.cpu_count() or 1
-    return LoadCheck(round(average, 2), used, used > _BUSY_CPU_PERCENT or average > cores / 2)
 
 
 def ratios(engines: Sequence[EngineResult]) -> tuple[Ratio, ...]:
@@ -328,9 +316,7 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if load.busy:
-        notes.append(
-            "The machine was busy before the first measurement: measure again on an idle one."
-        )
+        notes.append(_busy_note(load))
     if settings.chat_tokens and not samples[0].chats:
         notes.append("The chat workload was left out: there is no tokenizer.")
     for a, b in itertools.combinations(infos, 2):
@@ -340,6 +326,15 @@ def _notes(
                 "compare their agreement before their speed."
             )
     return tuple(notes)
+
+
+def _busy_note(load: LoadCheck) -> str:
+    during = load.other_cpu_percent_during
+    share = "" if during is None else f" (others used {during:g}% of its processors meanwhile)"
+    return (
+        f"The machine was busy{share}: these figures are not to be trusted, ratios included, for "
+        "engines whose threads wait actively lose more than others. Measure on an idle machine."
+    )
 
 
 def _tool() -> str:

@@ -114,12 +114,14 @@ class LabelledAgreement:
 
 @dataclass(frozen=True)
 class LoadCheck:
-    """How busy the machine was before anything ran: the load average of the last minute and the
-    share of all processors' time in use, in percent."""
+    """How busy the machine was: the load average of the last minute and the share of all
+    processors' time in use before anything ran, and the share that other programs used while it
+    was measured, in percent. `busy`: the figures are not to be trusted."""
 
     load_average_before: float | None
     cpu_percent_before: float | None
     busy: bool
+    other_cpu_percent_during: float | None = None
 
 
 @dataclass(frozen=True)

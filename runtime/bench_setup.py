@@ -24,7 +24,6 @@ _DISTRIBUTIONS = {
     "genai": "onnxruntime-genai",
     "llamacpp": "llama-cpp-python",
 }
-_CONVERSATION_ROOM = 512  # positions kept for the chat workload's prompt
 _STEP = 256  # contexts are a multiple of this, as llama.cpp pads them
 
 
@@ -131,9 +130,22 @@ def _context_length(packages: Sequence[Package], settings: Settings) -> int:
             f"the workloads need {settings.positions} positions, the model has {longest}; "
             "measure fewer tokens"
         )
-    chat = _CONVERSATION_ROOM + settings.chat_tokens if settings.chat_tokens else 0
+    chat = _chat_positions(packages, settings.chat_tokens)
+    if chat > longest:
+        raise RequestError(
+            f"the chat workload needs {chat} positions, the model has {longest}; "
+            "leave it out with 0 chat tokens"
+        )
     needed = max(settings.positions, chat)
     return min(-(-needed // _STEP) * _STEP, longest)
+
+
+def _chat_positions(packages: Sequence[Package], count: int) -> int:
+    if count == 0:
+        return 0
+    from ondevice.runtime.bench_worker import package_texts
+
+    return count + max(len(package_texts(package).conversation()) for package in packages)
 
 
 def _best_threads(package: Package) -> int:

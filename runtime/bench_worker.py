@@ -31,13 +31,24 @@ _METHODS = ("load", "limits", "prefill", "decode", "chat", "text_tokens", "top1"
 def local_subject(spec: Spec, info: SubjectInfo | None = None) -> LocalSubject:
     """The subject of a spec, in this process. Raises `PackageError` for a bad package."""
     package = open_package(Path(spec.package))
-    texts = _texts(package)
+    texts = package_texts(package)
     return LocalSubject(
         info or _anonymous(spec),
         lambda: _open(spec, package),
         texts=texts,
         start=lambda: _import(spec.engine),
     )
+
+
+def package_texts(package: Package) -> Texts:
+    """The benchmark's texts through the package's tokenizer and template, as an answer does it.
+
+    Raises `PackageError` for a tokenizer or template that cannot be used.
+    """
+    from ondevice.runtime.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.read(package.tokenizer_file)
+    return Texts(_conversation(package, tokenizer), lambda: tokenizer.encode(PROSE))
 
 
 def serve(subject: Subject, requests: IO[str], replies: IO[str]) -> None:
@@ -110,14 +121,6 @@ def _open(spec: Spec, package: Package) -> Engine:
     return open_engine(
         package, spec.engine, threads=spec.threads, context_length=spec.context_length
     )
-
-
-def _texts(package: Package) -> Texts:
-    """The benchmark's texts through the package's tokenizer and template, as an answer does it."""
-    from ondevice.runtime.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.read(package.tokenizer_file)
-    return Texts(_conversation(package, tokenizer), lambda: tokenizer.encode(PROSE))
 
 
 def _conversation(package: Package, tokenizer: Tokenizer) -> Callable[[], Sequence[int]]:

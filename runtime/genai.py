@@ -55,7 +55,8 @@ class GenaiEngine:
         self._generator.append_tokens(np.asarray(tokens, np.int32))
         self._position = total
         logits = np.asarray(self._generator.get_logits(), np.float32)
-        return logits.reshape(-1, logits.shape[-1])[-1].copy()
+        last: Logits = logits.reshape(-1, logits.shape[-1])[-1].copy()
+        return last
 
     def decode(self, token: int) -> Logits:
         return self.prefill((token,))

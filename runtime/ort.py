@@ -65,10 +65,10 @@ class OrtEngine:
         return self._position
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        return self._run(tokens, 1)[0]
+        return self._run(tokens, 1).reshape(-1)
 
     def decode(self, token: int) -> Logits:
-        return self._run((token,), 1)[0]
+        return self._run((token,), 1).reshape(-1)
 
     def verify(self, tokens: Sequence[int]) -> Logits:
         return self._run(tokens, len(tokens))
@@ -123,7 +123,7 @@ class OrtEngine:
         self._session.run_with_iobinding(self._binding)
         self._position = total
         logits: Logits = self._binding.get_outputs()[self._logits].numpy()
-        return logits[0]
+        return logits.reshape(num_logits, -1)
 
 
 def _open_session(package: Package, threads: int) -> Any:

@@ -310,6 +310,8 @@ def _device_table(result: Result) -> Table:
 def _method_table(result: Result) -> Table:
     p, load = result.protocol, result.load
     used = None if load.cpu_percent_before is None else f"{load.cpu_percent_before:g}%"
+    during = load.other_cpu_percent_during
+    others = None if during is None else f"{during:g}%"
     fields = (
         ("measured by", result.tool),
         ("at (UTC)", result.created),
@@ -319,6 +321,7 @@ def _method_table(result: Result) -> Table:
         ("seed of the random tokens", p.seed),
         ("load average before", load.load_average_before),
         ("processor time in use before", used),
+        ("processor time others used meanwhile", others),
     )
     return _fields("Method", fields)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from ondevice.errors import EngineError, OndeviceError, RequestError
-from ondevice.runtime import bench, bench_result, bench_setup, bench_worker
+from ondevice.package import Package
+from ondevice.runtime import bench, bench_result, bench_setup, bench_worker, llamacpp
 from ondevice.runtime.bench import Settings
 from ondevice.runtime.bench_result import LoadCheck, Result
 from ondevice.runtime.bench_subject import Spec, Subject, WorkerSubject
@@ -146,20 +147,10 @@ def test_workloads_of_no_tokens_are_left_out() -> None:
 
 
 def test_a_busy_machine_is_said_in_the_result() -> None:
-    busy = LoadCheck(3.0, 80.0, busy=True)
+    busy = LoadCheck(3.0, 80.0, busy=True, other_cpu_percent_during=42.5)
     found = measure([subject("ort", ScriptedClock())], load=busy)
     assert found.load == busy
-    assert any("busy" in note for note in found.notes)
-
-
-def test_the_load_check_sees_a_load_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
-
-    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
-    for used, average, busy in ((2.0, 0.5, False), (50.0, 0.5, True), (2.0, 3.0, True)):
-        monkeypatch.setattr(psutil, "cpu_percent", lambda interval, used=used: used)
-        monkeypatch.setattr(psutil, "getloadavg", lambda average=average: (average, 0.0, 0.0))
-        assert bench.check_load() == LoadCheck(average, used, busy)
+    assert any("busy (others used 42.5%" in note for note in found.notes)
 
 
 def test_progress_ends_at_its_total() -> None:
@@ -396,12 +387,11 @@ def test_engines_that_make_no_sense_are_refused(
         bench_setup.subjects([package()], engines, gguf, Settings(threads=1))
 
 
-def package(target: str = "cpu-int4", context_length: int = 2048):  # type: ignore[no-untyped-def]
+def package(target: str = "cpu-int4", context_length: int = 2048) -> Package:
     from ondevice.package import (
         FileInfo,
         Manifest,
         ModelShape,
-        Package,
         Recipe,
         SourceInfo,
         Text,
@@ -425,14 +415,17 @@ def test_all_subjects_get_the_same_threads_and_context(tmp_path: Path) -> None:
     gguf = tmp_path / "m.gguf"
     gguf.write_bytes(b"GGUF")
     found = bench_setup.subjects(
-        [package(), package("cpu-int8")], ("ort", "llamacpp"), gguf, Settings(threads=3)
+        [package(), package("cpu-int8")],
+        ("ort", "llamacpp"),
+        gguf,
+        Settings(threads=3, chat_tokens=0),
     )
     assert [s.info.label for s in found] == ["ort cpu-int4", "ort cpu-int8", "llamacpp"]
-    assert {(s.info.threads, s.info.context_length) for s in found} == {(3, 768)}
+    assert {(s.info.threads, s.info.context_length) for s in found} == {(3, 512)}
 
 
 def test_the_context_is_never_longer_than_the_models() -> None:
-    settings = Settings(prompt_tokens=100, generated_tokens=100, threads=1)
+    settings = Settings(prompt_tokens=290, generated_tokens=100, chat_tokens=0, threads=1)
     (only,) = bench_setup.subjects([package(context_length=300)], settings=settings)
     assert only.info.context_length == 300
     with pytest.raises(RequestError, match="the model has 300"):
@@ -453,3 +446,42 @@ def test_files_of_unknown_kinship_are_pointed_out() -> None:
     other.info = bench_setup.SubjectInfo("b", "b", None, model("other", "f" * 64), 2, 2048)
     found = measure([subject("a", clock), other])
     assert any("not known to hold the same model" in note for note in found.notes)
+
+
+def test_a_real_package_is_measured_in_a_process_of_its_own(tiny_package: Package) -> None:
+    settings = Settings(8, 4, 0, repetitions=2, threads=1)
+    subjects = bench_setup.subjects([tiny_package], settings=settings)
+    found = measure(subjects, settings)
+    (ort,) = found.engines
+    assert (ort.engine, ort.label, ort.threads) == ("ort", "ort", 1)
+    assert ort.model.bytes == tiny_package.total_bytes
+    assert {"load", "import", "pp8", "tg4"} == {m.name for m in ort.metrics}
+    assert all(sample > 0 for metric in ort.metrics for sample in metric.samples)
+    assert ort.peak_memory is not None
+    assert 20e6 < ort.peak_memory.bytes < 1e9
+
+
+def test_a_conversation_longer_than_the_context_is_refused_before_loading(
+    tiny_package: Package,
+) -> None:
+    longest = tiny_package.manifest.shape.context_length
+    with pytest.raises(RequestError, match="0 chat tokens"):
+        bench_setup.subjects(
+            [tiny_package], settings=Settings(8, 4, chat_tokens=longest, threads=1)
+        )
+
+
+@pytest.mark.real_model
+@pytest.mark.skipif(
+    llamacpp.version() is None, reason="llama-cpp-python is not installed (extra `bench`)"
+)
+def test_a_real_model_is_measured_beside_llama_cpp_on_its_own_file(
+    smollm2_package: Package, smollm2_gguf: Path
+) -> None:
+    settings = Settings(32, 4, 3, repetitions=1, threads=1, agreement=True)
+    subjects = bench_setup.subjects([smollm2_package], ("ort", "llamacpp"), smollm2_gguf, settings)
+    found = measure(subjects, settings)
+    assert found.notes == ()  # the GGUF was recognized as what the package was made from
+    assert {r.metric for r in found.ratios} >= {"pp32", "tg4", "chat.ttft", "load"}
+    assert found.agreement[0].top1 > 0.9
+    assert found.agreement[0].tokens > 250
