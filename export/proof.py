@@ -48,9 +48,11 @@ GATES = {
 def check_gate(proof: Proof, target: str, accept: bool) -> Proof:
     """The proof, marked when it is below its target's gate and accepted all the same.
 
-    Raises `ProofError` with the figures otherwise.
+    Raises `ProofError` with the figures otherwise, and for a target that has no gate.
     """
-    gate = GATES[target]
+    gate = GATES.get(target)
+    if gate is None:
+        raise ProofError(f"the target {target!r} has no gate; known: {', '.join(GATES)}")
     if proof.kl_mean <= gate.kl_mean and proof.perplexity_ratio <= gate.perplexity_ratio:
         return proof
     if accept:

@@ -74,6 +74,7 @@ def pull(
     lock = lock or locks.read()
     model = lock.find(name or _named_by(source, lock))
     target = target or model.target
+    exported_here = convert is None
     if convert is None:
         from ondevice.export import convert as exporter
         from ondevice.export.recipe import find_target
@@ -104,6 +105,10 @@ def pull(
         )
         if not keep_source:
             shutil.rmtree(_downloads(model), ignore_errors=True)
+    if exported_here:
+        from ondevice.runtime.threads import best_threads
+
+        best_threads(package)  # measured now, so that the first answer does not wait for it
     return package
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ondevice.errors import EngineError
+from ondevice.errors import EngineError, RequestError
 from ondevice.package import Package
 from ondevice.runtime.engine import Engine
 
 ENGINES = ("ort", "genai")
+MOST_THREADS = 1024
 
 
 def open_engine(
@@ -19,12 +20,15 @@ def open_engine(
     """Load a package into an engine.
 
     threads None takes the count measured on this device. Raises `EngineError` for an unknown
-    engine, a missing library or a package it cannot load.
+    engine, a missing library or a package it cannot load, `RequestError` for a number of
+    threads or positions that cannot be.
     """
     from ondevice.runtime.threads import best_threads
 
     if name not in ENGINES:
         raise EngineError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise RequestError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
     if name == "genai":
         from ondevice.runtime.genai import GenaiEngine
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ondevice.errors import EngineError, RequestError
+from ondevice.errors import EngineError, PackageError, RequestError
 from ondevice.package import Package
 from ondevice.runtime.engine import Limits, Logits
+from ondevice.runtime.ort import token_ids
 
 _DEFAULT_CONTEXT = 8192
 
@@ -23,12 +24,12 @@ class GenaiEngine:
 
     def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
         shape = package.manifest.shape
-        positions = context_length or min(shape.context_length, _DEFAULT_CONTEXT)
-        if not 1 <= positions <= shape.context_length:
+        if context_length is not None and not 1 <= context_length <= shape.context_length:
             raise RequestError(
-                f"context {positions} is not between 1 and the {shape.context_length} "
+                f"context {context_length} is not between 1 and the {shape.context_length} "
                 f"positions of {package.manifest.name}"
             )
+        positions = context_length or min(shape.context_length, _DEFAULT_CONTEXT)
         self._limits = Limits(positions, shape.vocab_size)
         self._position = 0
         self._generator = _open_generator(package, threads, positions)
@@ -48,13 +49,18 @@ class GenaiEngine:
     def prefill(self, tokens: Sequence[int]) -> Logits:
         total = self._position + len(tokens)
         # The generator itself refuses to fill its last position.
-        if not len(tokens) or total >= self._limits.context_length:
+        if total >= self._limits.context_length:
             raise RequestError(
                 f"{total} tokens do not fit into a context of {self._limits.context_length}"
             )
-        self._generator.append_tokens(np.asarray(tokens, np.int32))
+        ids = token_ids(tokens, self._limits.vocab_size).astype(np.int32)
+        try:
+            self._generator.append_tokens(ids)
+            logits = np.asarray(self._generator.get_logits(), np.float32)
+        except Exception as error:  # RuntimeError and classes of its own
+            message = " ".join(str(error).split())[:300] or type(error).__name__
+            raise EngineError(f"onnxruntime-genai cannot run the package: {message}") from error
         self._position = total
-        logits = np.asarray(self._generator.get_logits(), np.float32)
         last: Logits = logits.reshape(-1, logits.shape[-1])[-1].copy()
         return last
 
@@ -88,6 +94,7 @@ def _open_generator(package: Package, threads: int, positions: int) -> Any:
         raise EngineError(
             'the genai engine needs onnxruntime-genai; run pip install "ondevice[export]"'
         ) from error
+    _require_plain(package)
     overlay = {
         "model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}},
         "search": {"max_length": positions},
@@ -100,3 +107,27 @@ def _open_generator(package: Package, threads: int, positions: int) -> Any:
     except Exception as error:  # onnxruntime-genai raises RuntimeError and its own classes
         message = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         raise EngineError(f"onnxruntime-genai cannot load {package.folder}: {message}") from error
+
+
+def _require_plain(package: Package) -> None:
+    """Raise `PackageError` unless the configuration is as simple as our exporter writes it.
+
+    It could otherwise name files outside the package: other models, libraries to load.
+    """
+    path = package.folder / "genai_config.json"
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        decoder = model["decoder"]
+        nested = [key for key, value in model.items() if isinstance(value, dict)]
+        plain = (
+            decoder["filename"] == package.model_file.name
+            and nested == ["decoder"]
+            and decoder.get("session_options") in (None, {}, {"provider_options": []})
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        plain = False
+    if not plain:
+        raise PackageError(
+            f"{path} is not the configuration of a single {package.model_file.name} on the CPU; "
+            "export the package again"
+        )

@@ -5,14 +5,16 @@ Knows the graph's inputs and outputs (docs/package.md), nothing about text or sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import EngineError, RequestError
-from ondevice.package import Package
+from ondevice.package import ModelShape, Package
 from ondevice.runtime.engine import Limits, Logits
 
 _DEFAULT_CONTEXT = 8192
@@ -39,10 +41,8 @@ class OrtEngine:
         self._limits = Limits(positions, shape.vocab_size)
         self._position = 0
         self._session = _open_session(package, threads)
-        cache = (1, shape.kv_heads, positions, shape.head_dim)
-        names = [f"{i}.{part}" for i in range(shape.layers) for part in ("key", "value")]
-        # Zeroed memory costs nothing until it is written.
-        self._cache = {name: np.zeros(cache, np.float32) for name in names}
+        _check_graph(self._session, package)
+        self._cache = _zeros(shape, positions)
         self._mask = np.ones((1, positions), np.int64)
         self._binding = self._session.io_binding()
         self._logits = len(self._cache)  # outputs come in the order in which they are bound
@@ -84,8 +84,11 @@ class OrtEngine:
 
     def restore(self, snapshot: bytes) -> None:
         shape = self._package.manifest.shape
-        stored = np.frombuffer(snapshot, np.float32)
-        values = stored.reshape(len(self._cache), 1, shape.kv_heads, -1, shape.head_dim)
+        try:
+            stored = np.frombuffer(snapshot, np.float32)
+            values = stored.reshape(len(self._cache), 1, shape.kv_heads, -1, shape.head_dim)
+        except ValueError:
+            raise RequestError("the snapshot was not made by this package") from None
         count = values.shape[3]
         if count > self._limits.context_length:
             raise RequestError(f"the snapshot holds {count} positions, this KV cache fewer")
@@ -102,16 +105,12 @@ class OrtEngine:
         self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def _run(self, tokens: Sequence[int], num_logits: int) -> Logits:
-        ids = np.asarray(tokens, np.int64)[None]
-        total = self._position + ids.shape[1]
-        if ids.shape[1] == 0:
-            raise RequestError("no tokens to run")
+        total = self._position + len(tokens)
         if total > self._limits.context_length:
             raise RequestError(
                 f"{total} tokens do not fit into a context of {self._limits.context_length}"
             )
-        if ids.min() < 0 or ids.max() >= self._limits.vocab_size:
-            raise RequestError(f"token ids must lie in 0 .. {self._limits.vocab_size - 1}")
+        ids = token_ids(tokens, self._limits.vocab_size)[None]
         mask = self._mask[:, :total]
         count = np.array([num_logits], np.int64)
         self._bind("input_ids", ids)
@@ -120,10 +119,72 @@ class OrtEngine:
         # Not bound to memory of ours: the graph declares one position, which is the default of
         # num_logits and what onnxruntime-genai looks for; onnxruntime holds us to it if bound.
         self._binding.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(self._binding)
-        self._position = total
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # classes of its own, as when loading
+            raise _failed(f"onnxruntime cannot run {self._package.model_file}", error) from error
         logits: Logits = self._binding.get_outputs()[self._logits].numpy()
-        return logits.reshape(num_logits, -1)
+        if logits.shape != (1, num_logits, self._limits.vocab_size):
+            raise EngineError(
+                f"{self._package.model_file} gave logits of shape {logits.shape}; "
+                "export the package again"
+            )
+        self._position = total
+        return logits[0]
+
+
+def token_ids(tokens: Sequence[int], vocab_size: int) -> NDArray[np.int64]:
+    """Tokens as an array; raises `RequestError` for none at all or one outside the vocabulary."""
+    if not len(tokens):
+        raise RequestError("no tokens to run")
+    if not 0 <= min(tokens) <= max(tokens) < vocab_size:
+        raise RequestError(f"token ids must lie in 0 .. {vocab_size - 1}")
+    return np.asarray(tokens, np.int64)
+
+
+def _zeros(shape: ModelShape, positions: int) -> dict[str, NDArray[np.float32]]:
+    """The KV buffers by name; zeroed memory costs nothing until it is written."""
+    size = (1, shape.kv_heads, positions, shape.head_dim)
+    names = [f"{i}.{part}" for i in range(shape.layers) for part in ("key", "value")]
+    try:
+        return {name: np.zeros(size, np.float32) for name in names}
+    except (MemoryError, ValueError) as error:
+        megabytes = len(names) * math.prod(size) * 4 / 1e6
+        raise EngineError(
+            f"a KV cache of {positions} positions needs {megabytes:,.0f} MB, which this process "
+            "cannot have; choose a smaller context"
+        ) from error
+
+
+def _check_graph(session: Any, package: Package) -> None:
+    """Raise `EngineError` unless inputs and outputs are those that the manifest calls for."""
+    shape = package.manifest.shape
+    inputs = (*session.get_inputs(), *session.get_overridable_initializers())
+    declared = {value.name: value.shape for value in (*inputs, *session.get_outputs())}
+    layers = sum(name.startswith("past_key_values.") for name in declared) / 2
+    if layers != shape.layers:  # before anything is made for each layer
+        raise _unfit(package, f"it has {layers:g} layers instead of {shape.layers}")
+    expected: dict[str, dict[int, int]] = {  # dimension by axis; the others are free
+        "input_ids": {},
+        "attention_mask": {},
+        "num_logits": {},
+        "logits": {2: shape.vocab_size},
+    }
+    for layer, kind in product(range(shape.layers), ("key", "value")):
+        for stem in ("past_key_values", "present"):
+            expected[f"{stem}.{layer}.{kind}"] = {1: shape.kv_heads, 3: shape.head_dim}
+    for name, sizes in expected.items():
+        if name not in declared:
+            raise _unfit(package, f"it has no {name}")
+        found = declared[name]
+        if any(axis >= len(found) or found[axis] != size for axis, size in sizes.items()):
+            raise _unfit(package, f"{name} has shape {found}")
+
+
+def _unfit(package: Package, why: str) -> EngineError:
+    return EngineError(
+        f"{package.model_file} does not fit its ondevice.json: {why}; export the package again"
+    )
 
 
 def _open_session(package: Package, threads: int) -> Any:
@@ -138,5 +199,9 @@ def _open_session(package: Package, threads: int) -> Any:
             package.model_file, options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises classes of its own without a common base
-        message = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise EngineError(f"onnxruntime cannot load {package.model_file}: {message}") from error
+        raise _failed(f"onnxruntime cannot load {package.model_file}", error) from error
+
+
+def _failed(what: str, error: Exception) -> EngineError:
+    message = " ".join(str(error).split())[:300] or type(error).__name__
+    return EngineError(f"{what}: {message}")

@@ -17,6 +17,7 @@ import platformdirs
 import psutil
 
 from ondevice import files
+from ondevice.errors import OndeviceError
 from ondevice.package import Package
 from ondevice.runtime.engine import Engine
 
@@ -49,7 +50,7 @@ def best_threads(package: Package) -> int:
     memory = _memory_file()
     remembered = _read(memory)
     key = _key(package, counts)
-    if key not in remembered:
+    if remembered.get(key) not in counts:
         remembered[key] = measure(package, counts)
         _remember(memory, remembered)
     return remembered[key]
@@ -98,15 +99,15 @@ def _memory_file() -> Path:
 def _read(path: Path) -> dict[str, int]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(data, dict):
         return {}
-    return {key: n for key, n in data.items() if isinstance(n, int) and 1 <= n <= 1024}
+    return {key: n for key, n in data.items() if type(n) is int}
 
 
 def _remember(path: Path, counts: dict[str, int]) -> None:
     try:
         files.write_text(path, json.dumps(counts, indent=1, sort_keys=True) + "\n")
-    except OSError:
+    except OndeviceError:
         return  # a read-only home: measured again next time

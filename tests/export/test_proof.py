@@ -15,7 +15,7 @@ from ondevice.export.architecture import Rope
 from ondevice.export.convert import convert
 from ondevice.export.proof import check_gate, compare_logits, prove
 from ondevice.export.source import Source, open_source
-from ondevice.package import Package, Proof, open_package
+from ondevice.package import Package, Proof
 from ondevice.runtime.ort import OrtEngine
 
 PROOF = Proof("0" * 64, 100, 0.001, 0.01, 0.99, 10.1, 10.0, "ort", ())
@@ -82,7 +82,7 @@ def test_a_flipped_weight_shows(package: Package, source: Source) -> None:
         broken[position] ^= 0x40
     data.write_bytes(broken)
     try:
-        found = prove(open_package(package.folder), source)
+        found = prove(package, source)
     finally:
         data.write_bytes(healthy)
     with pytest.raises(ProofError, match="too far from its source"):
