@@ -19,7 +19,8 @@ class TokenizerFiles:
     """The text side of a checkpoint.
 
     `tokenizer_json` is the file of the `tokenizers` library. `eos_ids` end an answer.
-    `bos_id` is set only when the model wants it before every prompt.
+    A BOS token that the model wants is added by the post-processor in `tokenizer_json`;
+    `bos_id` names it, also for templates that spell it, and nobody prepends it a second time.
     """
 
     tokenizer_json: str

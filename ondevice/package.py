@@ -58,7 +58,7 @@ class Recipe:
 
     `tensors` counts matrices by grid, such as `int8 block 32, exact`;
     `relative_error` is the root mean square error of the requantized ones over their
-    root mean square, by tensor, worst first, empty where all are exact.
+    root mean square, by tensor, empty where all are exact.
     """
 
     target: str
@@ -297,7 +297,8 @@ def _validator() -> Any:
     whole = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
-    return extend(Draft202012Validator, type_checker=whole)(schema())
+    strict = extend(Draft202012Validator, type_checker=whole)  # type: ignore[no-untyped-call]
+    return strict(schema())
 
 
 def _parse(data: object, path: Path) -> Manifest:

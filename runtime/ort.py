@@ -130,7 +130,8 @@ class OrtEngine:
                 "export the package again"
             )
         self._position = total
-        return logits[0]
+        rows: Logits = logits[0]
+        return rows
 
 
 def token_ids(tokens: Sequence[int], vocab_size: int) -> NDArray[np.int64]:
@@ -160,7 +161,10 @@ def _check_graph(session: Any, package: Package) -> None:
     """Raise `EngineError` unless inputs and outputs are those that the manifest calls for."""
     shape = package.manifest.shape
     inputs = (*session.get_inputs(), *session.get_overridable_initializers())
-    declared = {value.name: value.shape for value in (*inputs, *session.get_outputs())}
+    try:
+        declared = {value.name: value.shape for value in (*inputs, *session.get_outputs())}
+    except UnicodeDecodeError:
+        raise _unfit(package, "names in it are not UTF-8") from None
     layers = sum(name.startswith("past_key_values.") for name in declared) / 2
     if layers != shape.layers:  # before anything is made for each layer
         raise _unfit(package, f"it has {layers:g} layers instead of {shape.layers}")
@@ -195,8 +199,9 @@ def _open_session(package: Package, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_FATAL
     try:
+        # Falling back would try the same again, and print to stdout that it does.
         return onnxruntime.InferenceSession(
-            package.model_file, options, providers=["CPUExecutionProvider"]
+            package.model_file, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises classes of its own without a common base
         raise _failed(f"onnxruntime cannot load {package.model_file}", error) from error

@@ -108,6 +108,11 @@ def test_the_gate_looks_at_divergence_and_perplexity() -> None:
             check_gate(worse, "cpu-int8", accept=False)
 
 
+def test_a_target_without_a_gate_is_one_line() -> None:
+    with pytest.raises(ProofError, match="'cpu-int3' has no gate; known: cpu-fp32"):
+        check_gate(PROOF, "cpu-int3", accept=False)
+
+
 def test_a_text_without_tokens_proves_nothing(package: Package, source: Source) -> None:
     with pytest.raises(ProofError, match="at least 2"):
         prove(package, source, text="")
