@@ -12,6 +12,9 @@ from ondevice import lock, pull
 from ondevice.export.convert import convert
 from ondevice.package import Package
 
+# Children must import the installed package, not the folder of the same name they start in.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 SMOLLM2 = "smollm2-135m-instruct"
 
 

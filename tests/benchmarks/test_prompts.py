@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.append(str(Path(__file__).parents[2]))  # after the installed package
 
 from benchmarks.checks import json_object, label, number, says
 from benchmarks.prompts import PROMPTS
