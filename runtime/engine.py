@@ -12,7 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ondevice.errors import RequestError
+from ondevice.package import Manifest
+
 Logits = NDArray[np.float32]
+
+_DEFAULT_CONTEXT = 8192  # positions, where the model has as many and nobody asks
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,23 @@ class Limits:
 
     context_length: int
     vocab_size: int
+
+
+def limits_of(manifest: Manifest, context_length: int | None) -> Limits:
+    """Limits of a package at the asked context, by default the model's up to 8,192 positions.
+
+    Raises `RequestError` for a context that the model does not have.
+    """
+    shape = manifest.shape
+    positions = min(shape.context_length, _DEFAULT_CONTEXT)
+    if context_length is not None:
+        positions = context_length
+    if not 1 <= positions <= shape.context_length:
+        raise RequestError(
+            f"context {positions} is not between 1 and the {shape.context_length} positions "
+            f"of {manifest.name}"
+        )
+    return Limits(positions, shape.vocab_size)
 
 
 class Engine(Protocol):

@@ -13,26 +13,17 @@ import numpy as np
 
 from ondevice.errors import EngineError, PackageError, RequestError
 from ondevice.package import Package
-from ondevice.runtime.engine import Limits, Logits
+from ondevice.runtime.engine import Limits, Logits, limits_of
 from ondevice.runtime.ort import token_ids
-
-_DEFAULT_CONTEXT = 8192
 
 
 class GenaiEngine:
     """One onnxruntime-genai generator, driven token by token."""
 
     def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
-        shape = package.manifest.shape
-        if context_length is not None and not 1 <= context_length <= shape.context_length:
-            raise RequestError(
-                f"context {context_length} is not between 1 and the {shape.context_length} "
-                f"positions of {package.manifest.name}"
-            )
-        positions = context_length or min(shape.context_length, _DEFAULT_CONTEXT)
-        self._limits = Limits(positions, shape.vocab_size)
+        self._limits = limits_of(package.manifest, context_length)
         self._position = 0
-        self._generator = _open_generator(package, threads, positions)
+        self._generator = _open_generator(package, threads, self._limits.context_length)
 
     @property
     def name(self) -> str:

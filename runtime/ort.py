@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from ondevice.errors import EngineError, RequestError
 from ondevice.package import ModelShape, Package
-from ondevice.runtime.engine import Limits, Logits
+from ondevice.runtime.engine import Limits, Logits, limits_of
 
-_DEFAULT_CONTEXT = 8192
 _LOG_FATAL = 4
 
 
@@ -30,20 +29,13 @@ class OrtEngine:
     """
 
     def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
-        shape = package.manifest.shape
-        if context_length is not None and not 1 <= context_length <= shape.context_length:
-            raise RequestError(
-                f"context {context_length} is not between 1 and the {shape.context_length} "
-                f"positions of {package.manifest.name}"
-            )
-        positions = context_length or min(shape.context_length, _DEFAULT_CONTEXT)
         self._package = package
-        self._limits = Limits(positions, shape.vocab_size)
+        self._limits = limits_of(package.manifest, context_length)
         self._position = 0
         self._session = _open_session(package, threads)
         _check_graph(self._session, package)
-        self._cache = _zeros(shape, positions)
-        self._mask = np.ones((1, positions), np.int64)
+        self._cache = _zeros(package.manifest.shape, self._limits.context_length)
+        self._mask = np.ones((1, self._limits.context_length), np.int64)
         self._binding = self._session.io_binding()
         self._logits = len(self._cache)  # outputs come in the order in which they are bound
         for name, buffer in self._cache.items():
