@@ -1,6 +1,6 @@
 """Prefill and decode speed beside llama.cpp on the same file: the tables of docs/speed.md.
 
-cpu-as-is, cpu-int4 and llama.cpp take turns (A B C A B C) in one run, each in a process of its
+The targets and llama.cpp take turns (A B C A B C) in one run, each in a process of its
 own, with 2 threads, pp512 and tg128. From the repository's root, on a quiet machine:
 
     python -m benchmarks.speed MODEL.gguf [MODEL.gguf ...] --json FOLDER
@@ -21,7 +21,7 @@ from ondevice.runtime.bench import Settings, check_load
 from ondevice.runtime.bench_result import EngineResult, Metric, Result
 from ondevice.runtime.bench_setup import bench_packages
 
-TARGETS = ("cpu-as-is", "cpu-int4")
+TARGETS = ("cpu-as-is", "cpu-int8", "cpu-int4")
 _PEER = "llamacpp"
 _QUIET_S = 30.0  # how long to wait for the machine to calm down after exporting
 

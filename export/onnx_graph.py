@@ -83,7 +83,8 @@ class _Emitter:
         self._on_tensor = on_tensor
         self._shapes = self._arch.tensor_shapes()
         self._tape = tape.Tape()
-        self._fine = quantizer.target.fine_activations
+        self._fine_head = quantizer.target.fine_head
+        self._fine_attention = quantizer.target.fine_attention
         self._constants: dict[str, ir.Value] = {}
         self._split: dict[tuple[ir.Value, int], ir.Value] = {}
         self._outputs: list[ir.Value] = []
@@ -112,7 +113,7 @@ class _Emitter:
                 # Only these positions reach the logits: skip the last MLP of all others.
                 attention, hidden = self._from(last, attention), self._from(last, hidden)
             output = layer_tensor(layer, "self_attn.o_proj")
-            projected = self._linear(output, attention, fine=self._fine)
+            projected = self._linear(output, attention, fine=self._fine_attention)
             name = layer_tensor(layer, "post_attention_layernorm.weight")
             normed, hidden = self._add_norm(projected, hidden, name)
             following = (
@@ -194,13 +195,15 @@ class _Emitter:
 
     def _head(self, hidden: ir.Value) -> ir.Value:
         if self._arch.tied_embeddings:
-            return self._matmul(self._embedding, hidden, fine=self._fine)
-        return self._linear(HEAD.removesuffix(".weight"), hidden, fine=self._fine)
+            return self._matmul(self._embedding, hidden, fine=self._fine_head)
+        return self._linear(HEAD.removesuffix(".weight"), hidden, fine=self._fine_head)
 
     def _attention(self, layer: int, normed: ir.Value, past: tuple[ir.Value, ir.Value]) -> ir.Value:
         arch = self._arch
         query, key, value = (
-            self._linear(layer_tensor(layer, f"self_attn.{part}_proj"), normed, fine=self._fine)
+            self._linear(
+                layer_tensor(layer, f"self_attn.{part}_proj"), normed, fine=self._fine_attention
+            )
             for part in "qkv"
         )
         attention, present_key, present_value = self._tape.op_multi_out(
