@@ -1,6 +1,6 @@
 """One safetensors file mapped into memory.
 
-The format (https://huggingface.co/docs/safetensors, "Format"): eight bytes of header length,
+The format (safetensors documentation, "Format"): eight bytes of header length,
 little-endian; a JSON object of name to dtype, shape and byte span; the data. Read here and not
 by the `safetensors` library, whose numpy side has no bfloat16 without further packages.
 Knows nothing about checkpoints of several files.
