@@ -6,7 +6,6 @@ import json
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -113,9 +112,3 @@ def test_the_fingerprint_needs_no_onnxruntime() -> None:
 def test_a_package_that_is_not_installed_has_no_version() -> None:
     assert device.package_version("surely-not-installed-anywhere") is None
     assert device.package_version("numpy")
-
-
-def test_the_fingerprint_takes_less_than_a_second() -> None:
-    start = time.perf_counter()
-    device.fingerprint()
-    assert time.perf_counter() - start < 1
