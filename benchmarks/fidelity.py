@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from benchmarks.common import WORK, key, package_for, package_hash, print_json
 from ondevice import files
-from ondevice.export.architecture import EMBEDDING, HEAD
 from ondevice.export.proof import compare_logits
-from ondevice.export.reference import reference_hidden
+from ondevice.export.reference import output_matrix, reference_hidden
 from ondevice.export.source import Source, open_source
 from ondevice.runtime.engine import Engine
 from ondevice.runtime.llamacpp import LlamaCppEngine
@@ -137,7 +136,7 @@ def run(gguf: Path, targets: Sequence[str], work: Path, threads: int) -> list[Fi
     digest = files.sha256(gguf)
     source = open_source(gguf)
     states = hidden_states(source, windows, kept / f"{key([digest, windows])}.npz")
-    head = source.read(EMBEDDING if source.architecture.tied_embeddings else HEAD)
+    head = output_matrix(source)
     source.close()
     found = []
     for package in packages:

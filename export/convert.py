@@ -14,7 +14,7 @@ from pathlib import Path
 from ondevice import files
 from ondevice.export.genai_config import write_genai_config
 from ondevice.export.onnx_graph import write_graph
-from ondevice.export.proof import Progress, check_gate, prove
+from ondevice.export.proof import check_gate, prove
 from ondevice.export.recipe import TARGETS as _TARGETS
 from ondevice.export.recipe import Quantizer, Target, find_target
 from ondevice.export.source import Source, TokenizerFiles, open_source
@@ -30,6 +30,7 @@ from ondevice.package import (
     open_package,
     write_manifest,
 )
+from ondevice.progress import Progress
 
 TARGETS = tuple(_TARGETS)
 _TOOLS = ("gguf", "numpy", "onnx", "onnx-ir", "onnxruntime")
@@ -61,18 +62,14 @@ def convert(
         opened = open_source(source)
         try:
             _require_space(opened, chosen, folder)
-            manifest = _build(opened, chosen, folder, progress)
-            origin = manifest.source
-            manifest = dataclasses.replace(
-                manifest,
-                name=name or out.name,
-                source=dataclasses.replace(
-                    origin,
-                    id=source_id or origin.id,
-                    revision=revision or origin.revision,
-                    licence=licence or origin.licence,
-                ),
+            origin = opened.origin()
+            origin = dataclasses.replace(
+                origin,
+                id=source_id or origin.id,
+                revision=revision or origin.revision,
+                licence=licence or origin.licence,
             )
+            manifest = _build(opened, chosen, folder, name or out.name, origin, progress)
             write_manifest(folder, manifest)
             proof = recorded(manifest.content_hashes()) if recorded is not None else None
             if proof is None:
@@ -84,7 +81,14 @@ def convert(
     return open_package(out)
 
 
-def _build(source: Source, target: Target, folder: Path, progress: Progress | None) -> Manifest:
+def _build(
+    source: Source,
+    target: Target,
+    folder: Path,
+    name: str,
+    origin: SourceInfo,
+    progress: Progress | None,
+) -> Manifest:
     """Write every file of the package but the manifest."""
     total = sum(len(shape) == 2 for shape in source.architecture.tensor_shapes().values())
     done = 0
@@ -100,18 +104,15 @@ def _build(source: Source, target: Target, folder: Path, progress: Progress | No
     tokenizer = source.tokenizer
     _write_text_files(folder, tokenizer)
     write_genai_config(folder, source.architecture, tokenizer)
-    origin = source.origin()
     return Manifest(
-        name=folder.name,
-        source=SourceInfo(
-            origin.id, origin.revision, origin.licence, origin.format, dict(origin.files)
-        ),
+        name=name,
+        source=origin,
         shape=_shape(source),
         recipe=Recipe(
             target.name,
             quantizer.bits_per_weight,
-            dict(sorted(quantizer.counts.items())),
-            dict(sorted(quantizer.errors.items(), key=lambda item: (-item[1], item[0]))),
+            dict(quantizer.counts),
+            quantizer.errors,
         ),
         text=Text(
             tokenizer.eos_ids,

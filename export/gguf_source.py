@@ -20,10 +20,11 @@ from ondevice.export.architectures import family
 from ondevice.export.architectures.family import Fields, gguf_name
 from ondevice.export.gguf_reader import GGUFFile, StoredTensor, read_gguf
 from ondevice.export.grid import Grid
-from ondevice.export.source import Origin, TokenizerFiles
+from ondevice.export.source import TokenizerFiles
 from ondevice.export.tokenizer import tokenizer_from_gguf
 from ondevice.export.weights import require_finite, require_shapes
 from ondevice.files import sha256
+from ondevice.package import SourceInfo
 
 _ROPE_FACTORS = "rope_freqs.weight"
 _CHUNK = 1 << 22  # values dequantized at a time
@@ -104,10 +105,10 @@ class GGUFSource:
             integers, scales = integers[order], scales[order]
         return Grid(layout.bits, layout.block, integers, scales)
 
-    def origin(self) -> Origin:
+    def origin(self) -> SourceInfo:
         name = self._keys.text("general.name", default=self._path.stem)
         licence = self._keys.text("general.license", default="")
-        return Origin(
+        return SourceInfo(
             id=name,
             revision=None,
             licence=licence or None,

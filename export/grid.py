@@ -6,7 +6,6 @@ Knows nothing about files and graphs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import ExportError
+from ondevice.runtime.device import usable_cores
 
 BLOCK_SIZES = (16, 32, 64, 128)
 _CHUNK = 1 << 16  # weights quantized at a time: small enough to stay in the processor's cache
@@ -78,7 +78,7 @@ def quantize(weight: NDArray[np.float32], bits: int, block: int, symmetric: bool
     rows, width = weight.shape
     step = max(1, _CHUNK // width)
     search = _search_symmetric if symmetric else _search_asymmetric
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         parts = list(
             pool.map(
                 lambda start: _quantize_rows(weight[start : start + step], bits, block, search),

@@ -248,11 +248,11 @@ class _Emitter:
     ) -> ir.Value:
         if matrix.bits == 32:
             product = self._op("FusedMatMul", hidden, *matrix.values, domain=CONTRIB, transB=1)
-            return product if bias is None else self._op("Add", product, bias)
-        if fine and matrix.columns % matrix.block == 0:
+        elif fine and matrix.columns % matrix.block == 0:
             product = self._fine_matmul(matrix, hidden)
-            return product if bias is None else self._op("Add", product, bias)
-        return self._matmul_nbits(matrix, hidden, bias)
+        else:
+            return self._matmul_nbits(matrix, hidden, bias)
+        return product if bias is None else self._op("Add", product, bias)
 
     def _fine_matmul(self, matrix: _Stored, hidden: ir.Value) -> ir.Value:
         """The product with activations of about 16 bits, in one pass over the weights.

@@ -6,8 +6,7 @@ Runs the package through the runtime, the reference through numpy.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -15,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import ProofError
-from ondevice.export.reference import all_logits, reference_hidden
+from ondevice.export.reference import output_matrix, reference_hidden
 from ondevice.export.source import Source
 from ondevice.package import Package, Proof
-from ondevice.runtime.device import instruction_sets
+from ondevice.progress import Progress
+from ondevice.runtime.device import instruction_sets, usable_cores
 from ondevice.runtime.ort import OrtEngine
 from ondevice.runtime.tokenizer import Tokenizer
-
-Progress = Callable[[str, int, int], None]
 
 _WINDOW = 512  # tokens that share a context
 _TOKENS = 1024  # tokens compared
@@ -109,7 +107,8 @@ def _compare(
     hidden: Sequence[NDArray[np.float32]],
     report: Progress,
 ) -> _Figures:
-    engine = OrtEngine(package, threads=os.cpu_count() or 1, context_length=len(windows[0]))
+    engine = OrtEngine(package, threads=usable_cores(), context_length=len(windows[0]))
+    matrix = output_matrix(source)
     parts: list[_Figures] = []
     total = sum(len(window) for window in windows)
     done = 0
@@ -117,7 +116,7 @@ def _compare(
         engine.rewind(0)
         for start in range(0, len(window), _ROWS):
             rows = window[start : start + _ROWS]
-            expected = all_logits(source, states[start : start + _ROWS])
+            expected = states[start : start + _ROWS] @ matrix.T
             parts.append(compare_logits(expected, engine.verify(rows), window[start + 1 :]))
             done += len(rows)
             report("comparing", done, total)

@@ -5,7 +5,7 @@ Independent of the emitter on purpose, and never more than one layer in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from ondevice.export.architecture import EMBEDDING, FINAL_NORM, HEAD, Architectu
 from ondevice.export.source import Source
 
 _Floats = NDArray[np.float32]
-_HEAD_ROWS = 8192  # rows of the output matrix multiplied at a time
 
 
 def reference_hidden(
@@ -42,16 +41,9 @@ def reference_hidden(
     return [_rms_norm(state, norm, arch.norm_eps) for state in states]
 
 
-def head_logits(source: Source, hidden: _Floats) -> Iterator[tuple[int, _Floats]]:
-    """Logits in column blocks: (first vocabulary id, float32 (tokens, columns))."""
-    head = source.read(EMBEDDING if source.architecture.tied_embeddings else HEAD)
-    for start in range(0, head.shape[0], _HEAD_ROWS):
-        yield start, hidden @ head[start : start + _HEAD_ROWS].T
-
-
-def all_logits(source: Source, hidden: _Floats) -> _Floats:
-    """Logits float32 (tokens, vocab)."""
-    return np.concatenate([block for _, block in head_logits(source, hidden)], axis=1)
+def output_matrix(source: Source) -> _Floats:
+    """The matrix of the logits, float32 (vocab, hidden): logits = hidden @ matrix.T."""
+    return source.read(EMBEDDING if source.architecture.tied_embeddings else HEAD)
 
 
 class _Layer:

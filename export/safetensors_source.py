@@ -19,9 +19,10 @@ from ondevice.export.grid import Grid
 from ondevice.export.hf_tokenizer import TOKENIZER_FILES, tokenizer_from_folder
 from ondevice.export.json_files import read_json
 from ondevice.export.safetensors_file import READABLE, MappedTensor, read_safetensors
-from ondevice.export.source import Origin, TokenizerFiles
+from ondevice.export.source import TokenizerFiles
 from ondevice.export.weights import require_finite, require_shapes
 from ondevice.files import sha256
+from ondevice.package import SourceInfo
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -69,10 +70,10 @@ class SafetensorsSource:
         self._tensor(name)
         return None
 
-    def origin(self) -> Origin:
+    def origin(self) -> SourceInfo:
         named = self._config.text("_name_or_path", default="").replace("\\", "/")
         used = [self._folder / name for name in ("config.json", _INDEX, *TOKENIZER_FILES)]
-        return Origin(
+        return SourceInfo(
             id=PurePosixPath(named).name or self._folder.resolve().name,
             revision=None,
             licence=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ondevice.errors import SourceError
 from ondevice.export.architecture import Architecture
 from ondevice.export.grid import Grid
+from ondevice.package import SourceInfo
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,6 @@ class TokenizerFiles:
     eos_ids: tuple[int, ...]
     bos_id: int | None = None
     pad_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a checkpoint came from: for the record in the package, no path of this machine."""
-
-    id: str
-    revision: str | None
-    licence: str | None
-    format: str  # "gguf" or "safetensors"
-    files: dict[str, str] = field(default_factory=dict)  # file name -> sha256
 
 
 class Source(Protocol):
@@ -62,8 +52,11 @@ class Source(Protocol):
     def stored_grid(self, name: str) -> Grid | None:
         """The integers and scales of the file when a 4- or 8-bit grid holds them exactly."""
 
-    def origin(self) -> Origin:
-        """Hashes the files: takes seconds for large ones."""
+    def origin(self) -> SourceInfo:
+        """Where it came from, no path of this machine in it.
+
+        Hashes the files: takes seconds for large ones.
+        """
 
     def close(self) -> None: ...
 

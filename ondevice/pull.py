@@ -16,8 +16,8 @@ from ondevice import lock as locks
 from ondevice.errors import FetchError, LockError, PackageError, WrongContent
 from ondevice.lock import Lock, LockedFile, LockedModel
 from ondevice.package import Package, Proof, open_package, verify_hashes
+from ondevice.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 
 # Bytes of a package per byte of source, at most, by how the target stores weights.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ondevice.errors import RequestError
+from ondevice.progress import Progress
 from ondevice.runtime.bench_result import (
     EngineResult,
     InterToken,
@@ -30,7 +31,6 @@ from ondevice.runtime.load import Watch
 from ondevice.runtime.load import check_load as check_load
 from ondevice.runtime.measure import ChatSample, PeakMemory, agree, random_tokens, token_gaps
 
-Progress = Callable[[str, int, int], None]
 """(stage in words, done, total)."""
 
 _SHORTEST = 1e-9  # s; what a clock too coarse to see a step is taken to have seen

@@ -10,8 +10,9 @@ from pathlib import Path
 from ondevice import files
 from ondevice.errors import RequestError
 from ondevice.package import Package
+from ondevice.progress import Progress
 from ondevice.runtime import bench
-from ondevice.runtime.bench import Progress, Settings
+from ondevice.runtime.bench import Settings
 from ondevice.runtime.bench_result import ModelInfo, Result
 from ondevice.runtime.bench_subject import Spec, Subject, SubjectInfo, WorkerSubject
 from ondevice.runtime.device import package_version

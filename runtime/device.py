@@ -114,7 +114,7 @@ def fingerprint() -> Device:
         architecture=platform.machine() or None,
         logical_cores=psutil.cpu_count(logical=True),
         physical_cores=psutil.cpu_count(logical=False),
-        usable_cpus=_usable_cpus(),
+        usable_cpus=usable_cores(),
         cpu_quota=cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")),
         instruction_sets=instruction_sets(),
         memory_gib=round(psutil.virtual_memory().total / _GIB, 1),
@@ -209,13 +209,14 @@ def _ratio(quota: str, period: str) -> float | None:
     return round(allowed / every, 2) if allowed > 0 and every > 0 else None
 
 
-def _usable_cpus() -> int | None:
+def usable_cores() -> int:
+    """Logical cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     import psutil
 
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # absent on macOS
-    return len(affinity()) if affinity is not None else os.cpu_count()
+    return len(affinity()) if affinity is not None else os.cpu_count() or 1
 
 
 def _cpu_name() -> str | None:

@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -19,9 +18,9 @@ import psutil
 from ondevice import files
 from ondevice.errors import OndeviceError
 from ondevice.package import Package
+from ondevice.runtime.clock import Clock, system_clock
+from ondevice.runtime.device import usable_cores
 from ondevice.runtime.engine import Engine
-
-Clock = Callable[[], float]
 
 _PROMPT = 32
 _DECODED = 12
@@ -33,13 +32,6 @@ def candidates() -> tuple[int, ...]:
     usable = usable_cores()
     physical = min(psutil.cpu_count(logical=False) or usable, usable)
     return tuple(sorted({usable, physical, max(1, physical // 2)}, reverse=True))
-
-
-def usable_cores() -> int:
-    """Logical cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def best_threads(package: Package) -> int:
@@ -56,7 +48,7 @@ def best_threads(package: Package) -> int:
     return remembered[key]
 
 
-def measure(package: Package, counts: Sequence[int], clock: Clock = time.perf_counter) -> int:
+def measure(package: Package, counts: Sequence[int], clock: Clock = system_clock) -> int:
     """The count with the least median time of a short prompt and a few decoded tokens.
 
     The counts take turns, so that a busy moment of the machine hits all of them.

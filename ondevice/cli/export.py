@@ -10,6 +10,7 @@ import typer
 
 from ondevice.cli import models, options, output
 from ondevice.errors import RequestError
+from ondevice.progress import Progress
 
 if TYPE_CHECKING:
     from ondevice.package import Package, Proof
@@ -105,7 +106,7 @@ def verify(
         print(f"{'proof' if against else 'recorded proof'}: {models.proof_line(proof)}")
 
 
-def _check_bytes(found: Package, progress: output.Progress | None) -> None:
+def _check_bytes(found: Package, progress: Progress | None) -> None:
     from ondevice.package import verify_hashes
 
     done = 0
@@ -119,9 +120,7 @@ def _check_bytes(found: Package, progress: output.Progress | None) -> None:
     verify_hashes(found, count)
 
 
-def _prove(
-    found: Package, against: Path, text: Path | None, progress: output.Progress | None
-) -> Proof:
+def _prove(found: Package, against: Path, text: Path | None, progress: Progress | None) -> Proof:
     from ondevice.cli.ask import read_file
     from ondevice.export.proof import check_gate, prove
     from ondevice.export.source import open_source

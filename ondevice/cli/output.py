@@ -9,10 +9,10 @@ import contextlib
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-Progress = Callable[[str, int, int], None]
+from ondevice.progress import Progress
 
 
 def print_json(data: Any, *, one_line: bool = False) -> None:
