@@ -47,3 +47,24 @@ class RequestError(OndeviceError):
 
 class EngineError(OndeviceError):
     """An engine that is missing or cannot load this package."""
+
+
+class CalibrationError(OndeviceError):
+    """A calibration that cannot be made, or a stored one that cannot be read."""
+
+
+class PolicyError(OndeviceError):
+    """A policy file with a wrong or unknown entry."""
+
+
+class CloudError(OndeviceError):
+    """A cloud call that gave no answer to rely on.
+
+    `kind` names the failure in a word, such as "timeout" or "budget"; `partial` is the text that
+    had come before it and is never shown as an answer.
+    """
+
+    def __init__(self, message: str, kind: str, partial: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.partial = partial

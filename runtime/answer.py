@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ondevice.errors import RequestError
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -68,12 +71,36 @@ class Message:
 
 @dataclass(frozen=True)
 class Piece:
-    """One generated token: its text (whole characters only, so it may be empty) and
-    the natural logarithm of its probability before any warping."""
+    """One generated token: its text (whole characters only, so it may be empty) and what the
+    model's distribution was before any warping or masking.
+
+    `logprob` is the natural logarithm of the token's probability, `entropy` that of the
+    distribution in nats, `margin` ln of the most probable token's probability over the second's.
+    """
 
     text: str
     token: int
     logprob: float
+    entropy: float = 0.0
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the model let on about its certainty, one value for each generated token.
+
+    Taken from the raw logits, before temperature, filters, penalty and any mask: `logprobs` ln p
+    of the chosen token, `entropies` in nats, `margins` ln p of the best minus ln p of the second
+    best. `prompt_hidden` (hidden,) is the final hidden state after the prompt's last token,
+    `answer_hidden` (hidden,) the mean of it and of those after each generated token that was
+    fed back; None from engines that do not give hidden states.
+    """
+
+    logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+    margins: tuple[float, ...] = ()
+    prompt_hidden: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    answer_hidden: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +138,6 @@ class Answer:
 
     text: str
     tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
     prompt_tokens: int
     finish_reason: FinishReason
     model: str
@@ -120,6 +146,12 @@ class Answer:
     dropped_messages: int = 0
     cached_tokens: int = 0
     source: Literal["device", "cloud"] = "device"
+    signals: Signals = field(default_factory=Signals)
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """ln p of each generated token, before any warping or masking."""
+        return self.signals.logprobs
 
     @property
     def prefill_tps(self) -> float:

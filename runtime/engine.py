@@ -16,6 +16,7 @@ from ondevice.errors import RequestError
 from ondevice.package import Manifest
 
 Logits = NDArray[np.float32]
+Hidden = NDArray[np.float32]
 
 _DEFAULT_CONTEXT = 8192  # positions, where the model has as many and nobody asks
 
@@ -57,6 +58,11 @@ class Engine(Protocol):
     @property
     def position(self) -> int:
         """Tokens in the KV cache."""
+
+    @property
+    def hidden(self) -> Hidden | None:
+        """Final hidden state (hidden,) after the last token run, the one that the last logits
+        come from; None from an engine that does not give it."""
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """Append a prompt, or a part of one; logits (vocab,) after its last token.

@@ -13,7 +13,7 @@ import numpy as np
 
 from ondevice.errors import EngineError, PackageError, RequestError
 from ondevice.package import Package
-from ondevice.runtime.engine import Limits, Logits, limits_of
+from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
 from ondevice.runtime.ort import token_ids
 
 
@@ -36,6 +36,10 @@ class GenaiEngine:
     @property
     def position(self) -> int:
         return self._position
+
+    @property
+    def hidden(self) -> Hidden | None:
+        return None
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         total = self._position + len(tokens)

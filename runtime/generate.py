@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from ondevice.errors import RequestError
-from ondevice.runtime.answer import FinishReason, Options, Piece, Timings
+from ondevice.runtime.answer import FinishReason, Options, Piece, Signals, Timings
 from ondevice.runtime.clock import Clock, system_clock
 from ondevice.runtime.detokenize import Decoder, Detokenizer, StopStrings
-from ondevice.runtime.engine import Engine, Logits
+from ondevice.runtime.engine import Engine, Hidden, Logits
 from ondevice.runtime.sampling import Sampler
 
 CHUNK = 512  # prompt tokens between two looks at `should_stop`
@@ -81,11 +83,14 @@ class Generation:
         require_fit(len(prompt), context.engine.limits.context_length)
         self.prompt = tuple(prompt)
         self.tokens: list[int] = []
-        self.logprobs: list[float] = []
         self.cached_tokens = 0
         self.finish_reason: FinishReason = "cancelled"
         self._texts: list[str] = []
         self._times: list[float] = []
+        self._pieces: list[Piece] = []
+        self._prompt_hidden: Hidden | None = None
+        self._hidden_sum: Hidden | None = None
+        self._hidden_count = 0
         self._prefill_s = 0.0
         self._first_sample_s = 0.0
         self._tokenize_s = tokenize_s
@@ -105,6 +110,18 @@ class Generation:
         return "".join(self._texts)
 
     @property
+    def signals(self) -> Signals:
+        """What the model let on about its certainty so far."""
+        total = self._hidden_sum
+        return Signals(
+            tuple(piece.logprob for piece in self._pieces),
+            tuple(piece.entropy for piece in self._pieces),
+            tuple(piece.margin for piece in self._pieces),
+            self._prompt_hidden,
+            None if total is None else total / np.float32(self._hidden_count),
+        )
+
+    @property
     def timings(self) -> Timings:
         """What was measured so far."""
         return Timings(self._tokenize_s, self._prefill_s, self._first_sample_s, tuple(self._times))
@@ -113,6 +130,7 @@ class Generation:
         self._began = self._clock() - self._tokenize_s
         logits = self._prefill()
         while logits is not None:
+            self._note_hidden()
             piece, reason = self._next(logits)
             if reason is not None:
                 self.finish_reason = reason
@@ -137,16 +155,27 @@ class Generation:
     def _next(self, logits: Logits) -> tuple[Piece, FinishReason | None]:
         """Choose a token; its piece, and why the answer ends with it if it does."""
         start = self._clock()
-        token, logprob = self._sampler.sample(logits)
+        sample = self._sampler.sample(logits)
         now = self._clock()
         if not self.tokens:
             self._first_sample_s = now - start
-        self.tokens.append(token)
-        self.logprobs.append(logprob)
+        self.tokens.append(sample.token)
         self._times.append(now - self._began)
-        text, reason = self._read(token)
+        text, reason = self._read(sample.token)
         self._texts.append(text)
-        return Piece(text, token, logprob), reason
+        piece = Piece(text, *sample)
+        self._pieces.append(piece)
+        return piece, reason
+
+    def _note_hidden(self) -> None:
+        hidden = self._context.engine.hidden
+        if hidden is None:
+            return
+        if self._hidden_sum is None:
+            self._prompt_hidden = hidden.copy()
+            self._hidden_sum = np.zeros_like(hidden)
+        self._hidden_sum += hidden
+        self._hidden_count += 1
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
         """Text that is ready with this token, and whether the answer ends here."""

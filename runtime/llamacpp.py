@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ondevice.errors import EngineError, RequestError
-from ondevice.runtime.engine import Limits, Logits
+from ondevice.runtime.engine import Hidden, Limits, Logits
 
 BATCH = 512
 VERIFY_BATCH = 128  # bounds the buffer of logits: 128 rows of 152k floats are 78 MB
@@ -87,6 +87,10 @@ class LlamaCppEngine:
     def position(self) -> int:
         """Tokens in the KV cache."""
         return self._position
+
+    @property
+    def hidden(self) -> Hidden | None:
+        return None
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """Append a prompt; logits (vocab,) after its last token."""

@@ -221,7 +221,6 @@ class Stream(Iterator[Piece]):
         return Answer(
             text=done.text,
             tokens=tuple(done.tokens),
-            logprobs=tuple(done.logprobs),
             prompt_tokens=len(done.prompt),
             finish_reason=done.finish_reason,
             model=self._model.name,
@@ -229,6 +228,7 @@ class Stream(Iterator[Piece]):
             load_s=self._model.load_s,
             dropped_messages=self._dropped_messages,
             cached_tokens=done.cached_tokens,
+            signals=done.signals,
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ondevice.errors import EngineError, RequestError
 from ondevice.package import ModelShape, Package
-from ondevice.runtime.engine import Limits, Logits, limits_of
+from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
 
 _LOG_FATAL = 4
 
@@ -37,6 +37,9 @@ class OrtEngine:
         self._cache = _zeros(package.manifest.shape, self._limits.context_length)
         self._mask = np.ones((1, self._limits.context_length), np.int64)
         self._binding = self._session.io_binding()
+        self._hidden: Hidden | None = None
+        outputs = {value.name for value in self._session.get_outputs()}
+        self._gives_hidden = "hidden_states" in outputs
         self._logits = len(self._cache)  # outputs come in the order in which they are bound
         for name, buffer in self._cache.items():
             self._bind(f"past_key_values.{name}", buffer)
@@ -55,6 +58,10 @@ class OrtEngine:
     @property
     def position(self) -> int:
         return self._position
+
+    @property
+    def hidden(self) -> Hidden | None:
+        return self._hidden
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         return self._run(tokens, 1).reshape(-1)
@@ -111,17 +118,22 @@ class OrtEngine:
         # Not bound to memory of ours: the graph declares one position, which is the default of
         # num_logits and what onnxruntime-genai looks for; onnxruntime holds us to it if bound.
         self._binding.bind_output("logits", "cpu")
+        if self._gives_hidden:
+            self._binding.bind_output("hidden_states", "cpu")
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # classes of its own, as when loading
             raise _failed(f"onnxruntime cannot run {self._package.model_file}", error) from error
-        logits: Logits = self._binding.get_outputs()[self._logits].numpy()
+        outputs = self._binding.get_outputs()
+        logits: Logits = outputs[self._logits].numpy()
         if logits.shape != (1, num_logits, self._limits.vocab_size):
             raise EngineError(
                 f"{self._package.model_file} gave logits of shape {logits.shape}; "
                 "export the package again"
             )
         self._position = total
+        if self._gives_hidden:
+            self._hidden = outputs[self._logits + 1].numpy().reshape(num_logits, -1)[-1]
         rows: Logits = logits[0]
         return rows
 

@@ -7,6 +7,7 @@ depend on an order among equals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,15 @@ BLOCK = 512
 SMALL = 4096
 
 
+class Sample(NamedTuple):
+    """A chosen token and the distribution it came from, before any warping; see `Piece`."""
+
+    token: int
+    logprob: float
+    entropy: float
+    margin: float
+
+
 class Sampler:
     """Chooses the tokens of one answer.
 
@@ -34,31 +44,49 @@ class Sampler:
         self._random = np.random.default_rng(options.seed)
         self._seen = set(history) if options.repetition_penalty != 1 else set()
 
-    def sample(self, logits: Logits) -> tuple[int, float]:
-        """The next token for logits (vocab,), and ln of its probability before any warping.
+    def sample(self, logits: Logits) -> Sample:
+        """The next token for logits (vocab,), and what their distribution was before any warping.
 
         Raises `EngineError` when the logits are not numbers.
         """
-        top = float(logits.max())
+        best = int(logits.argmax())
+        top = float(logits[best])
         if not np.isfinite(top):
             raise EngineError(
                 "the engine gave logits that are not numbers; check the package with "
                 "`ondevice verify` or use another engine"
             )
-        token = self._choose(logits)
+        token = self._choose(logits, best)
         if self._options.repetition_penalty != 1:
             self._seen.add(token)
-        total = np.exp(logits - top).sum(dtype=np.float64)
-        return token, float(logits[token]) - top - float(np.log(total))
+        return Sample(token, *certainty(logits, token, best))
 
-    def _choose(self, logits: Logits) -> int:
+    def _choose(self, logits: Logits, best: int) -> int:
         if self._seen:
             seen = np.fromiter(self._seen, np.intp)
             logits = penalized(logits, seen, self._options.repetition_penalty)
+            best = int(logits.argmax())
         if self._options.temperature == 0:
-            return int(logits.argmax())
+            return best
         ids, weights = distribution(logits, self._options)
         return int(ids[_draw(weights, self._random.random())])
+
+
+def certainty(logits: Logits, token: int, best: int) -> tuple[float, float, float]:
+    """ln p of a token, entropy in nats, and ln p(best) - ln p(second best) for logits (vocab,).
+
+    `best` is the index of the largest logit. Entropy is ln Z - sum(p * logit), with logits counted
+    from the largest.
+    """
+    shifted = logits - logits[best]
+    weights = np.exp(shifted)
+    total = float(weights.sum(dtype=np.float64))
+    # Impossible tokens (-inf) have weight 0 and add nothing; 0 * inf would be no number.
+    finite = np.maximum(shifted, np.float32(-1e4))
+    mean = float(weights @ finite) / total
+    rest = max(shifted[:best].max(initial=-np.inf), shifted[best + 1 :].max(initial=-np.inf))
+    entropy = max(0.0, float(np.log(total)) - mean)
+    return float(shifted[token]) - float(np.log(total)), entropy, min(-float(rest), 1e4)
 
 
 def penalized(logits: Logits, seen: Ids, penalty: float) -> Logits:

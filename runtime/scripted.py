@@ -41,6 +41,7 @@ class ScriptedEngine:
         self.name = "scripted"
         self.limits = Limits(context_length, vocab_size)
         self.cache: list[int] = []
+        self.hidden = None
         self.prefilled: list[int] = []  # tokens of each call of prefill, for tests
         self.closed = False
         self._script = script

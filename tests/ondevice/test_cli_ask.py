@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from ondevice import cli
 from ondevice.errors import RequestError
-from ondevice.runtime.answer import Answer, Message, Options, Piece, Timings
+from ondevice.runtime.answer import Answer, Message, Options, Piece, Signals, Timings
 
 Captured = pytest.CaptureFixture[str]
 Stop = Callable[[], bool] | None
@@ -41,7 +41,7 @@ class FakeStream:
         return Answer(
             text="".join(self.said),
             tokens=(7,) * len(self.said),
-            logprobs=(-0.5,) * len(self.said),
+            signals=Signals((-0.5,) * len(self.said)),
             prompt_tokens=10,
             finish_reason="cancelled" if self.cancelled else "stop",
             model="fake",

@@ -146,7 +146,7 @@ def test_answers_with_a_reused_cache_equal_those_of_a_fresh_one(
         again = run(shared, prompt=prompt, max_tokens=most)
         fresh = run(ScriptedEngine(hashed, vocab_size=VOCAB), prompt=prompt, max_tokens=most)
         assert again.tokens == fresh.tokens
-        assert again.logprobs == fresh.logprobs
+        assert again.signals.logprobs == fresh.signals.logprobs
 
 
 def test_a_conversation_that_goes_on_computes_only_what_is_new() -> None:
@@ -163,7 +163,7 @@ def test_a_conversation_that_goes_on_computes_only_what_is_new() -> None:
 def test_log_probabilities_are_those_of_the_raw_logits() -> None:
     done = run(ScriptedEngine([300, END], vocab_size=VOCAB), repetition_penalty=1.3)
     expected = -math.log(1 + (VOCAB - 1) * math.exp(-20))
-    assert done.logprobs == pytest.approx([expected] * 2, abs=1e-6)
+    assert done.signals.logprobs == pytest.approx([expected] * 2, abs=1e-6)
 
 
 def test_should_stop_ends_the_answer_and_leaves_the_engine_usable() -> None:

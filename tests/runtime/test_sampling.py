@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_filters_on_a_large_vocabulary_agree_with_sorting_it(
 def test_greedy_takes_the_best_and_its_log_probability_is_that_of_the_raw_softmax(
     logits: Logits,
 ) -> None:
-    token, logprob = Sampler(Options()).sample(logits)
+    token, logprob, *_ = Sampler(Options()).sample(logits)
     assert token == int(logits.argmax())
     assert logprob == pytest.approx(float(np.log(softmax(logits)[token])), abs=1e-5)
 
@@ -113,7 +114,7 @@ def test_log_probabilities_do_not_see_temperature_filters_or_penalty(
 ) -> None:
     warped = Options(**(vars(options) | {"seed": seed, "repetition_penalty": 1.5}))
     before = logits.copy()
-    token, logprob = Sampler(warped, [0]).sample(logits)
+    token, logprob, *_ = Sampler(warped, [0]).sample(logits)
     p = float(softmax(before)[token])
     assert logprob == pytest.approx(np.log(p), abs=1e-4)
     assert np.array_equal(logits, before)
@@ -126,7 +127,7 @@ def test_the_same_seed_gives_the_same_tokens(logits: Logits, options: Options, s
     drawn = [first.sample(logits) for _ in range(5)]
     assert drawn == [second.sample(logits) for _ in range(5)]
     allowed = set(distribution(logits, seeded)[0].tolist())
-    assert {token for token, _ in drawn} <= allowed
+    assert {sample.token for sample in drawn} <= allowed
 
 
 @pytest.mark.parametrize("size", [5, 700])
@@ -204,3 +205,24 @@ def test_logits_that_are_not_numbers_are_an_engine_error(bad: float) -> None:
 def test_absurd_options_are_a_request_error_naming_them(wrong: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong))):
         Options(**wrong)  # type: ignore[arg-type]
+
+
+@given(LOGITS, OPTIONS)
+def test_entropy_and_margin_are_those_of_the_raw_softmax(logits: Logits, options: Options) -> None:
+    sample = Sampler(replace(options, seed=0, repetition_penalty=1.5), [0]).sample(logits)
+    p = softmax(logits).astype(np.float64)
+    assert sample.entropy == pytest.approx(
+        float(-(p * np.log(np.maximum(p, 1e-300))).sum()), abs=2e-4
+    )
+    if logits.size > 1:
+        second, best = np.sort(logits.astype(np.float64))[-2:]
+        assert sample.margin == pytest.approx(best - second, abs=1e-4)
+
+
+def test_an_impossible_token_adds_nothing_to_entropy_and_is_an_infinite_margin_away() -> None:
+    sample = Sampler(Options()).sample(np.array([0, -np.inf, -np.inf], np.float32))
+    assert sample.entropy == 0
+    assert sample.margin == 1e4
+    even = Sampler(Options()).sample(np.array([1, 1, -np.inf], np.float32))
+    assert even.entropy == pytest.approx(np.log(2))
+    assert even.margin == 0

@@ -1,0 +1,1 @@
+"""Small, hybrid or large: the five factors and what each way costs."""

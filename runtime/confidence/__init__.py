@@ -1,0 +1,1 @@
+"""How likely an answer is right: token signals, a calibrated probability, a certificate."""
