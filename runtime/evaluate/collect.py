@@ -5,6 +5,8 @@ Knows subjects by one method; a package on the device is one.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +86,14 @@ def checked(example: Example, subject: str, text: str) -> Record:
         finish_reason="",
         ttft_s=0.0,
         latency_s=0.0,
+        question=question_hash(example),
     )
+
+
+def question_hash(example: Example) -> str:
+    """Names what a subject is asked: prompt, instructions, schema and the longest answer."""
+    asked = [example.system, example.prompt, example.schema, example.max_tokens]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def failed(example: Example, subject: str, error: str) -> Record:
@@ -109,7 +118,7 @@ def collect(
     found = []
     for number, example in enumerate(examples, start=1):
         record = kept.get(example.id)
-        if record is None:
+        if record is None or record.question != question_hash(example):
             record = subject.answer(example)
             appender.add(record)
         found.append(rechecked(example, record))

@@ -58,6 +58,14 @@ def test_kept_answers_are_checked_anew(tmp_path: Path) -> None:
     assert again.asked == []
 
 
+def test_an_answer_to_a_changed_question_is_made_anew(tmp_path: Path) -> None:
+    collect(Scripted(), EXAMPLES, tmp_path / "a.jsonl")
+    changed = [replace(EXAMPLES[0], prompt="say zero"), *EXAMPLES[1:]]
+    again = Scripted()
+    collect(again, changed, tmp_path / "a.jsonl")
+    assert again.asked == ["e0"]
+
+
 def test_answers_of_another_subject_are_not_taken(tmp_path: Path) -> None:
     collect(Scripted(), EXAMPLES, tmp_path / "a.jsonl")
     other = Scripted()
@@ -71,7 +79,7 @@ def test_a_record_survives_its_file(hidden: list[float], text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
     record = Record(
         "x", "device:s", text, True, 0.5, False, 3, 2, "stop", 0.25, 0.5, 0.0, (1.5, -2.0),
-        tuple(hidden), (), "no" if not text else "",
+        tuple(hidden), (), "", "no" if not text else "",
     )  # fmt: skip
     assert records.from_json(record.to_json()) == record
 
