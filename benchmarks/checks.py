@@ -6,29 +6,14 @@ about models and prompts.
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ondevice.runtime.evaluate import comparison
+from ondevice.runtime.evaluate.comparison import find_phrase, json_values, normalise, same
+
 Check = Callable[[str], bool]
-
-_NUMBER = re.compile(r"(?<![\w.,])[-−]?\d+(?:[.,]\d+)*")
-
-
-def normalise(text: str) -> str:
-    """Lower case, plain quotes and dashes, no Markdown emphasis, single spaces."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    for fancy, plain in (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("—", "-")):
-        text = text.replace(fancy, plain)
-    return " ".join(re.sub(r"[*`]", "", text).split())
-
-
-def _find(phrase: str, answer: str) -> int:
-    """Where a whole word or phrase begins in a normalised answer, -1 when it does not occur."""
-    match = re.search(rf"(?<!\w){re.escape(normalise(phrase))}(?!\w)", answer)
-    return match.start() if match else -1
 
 
 def says(*phrases: str, but_not: Sequence[str] = ()) -> Check:
@@ -36,8 +21,8 @@ def says(*phrases: str, but_not: Sequence[str] = ()) -> Check:
 
     def check(answer: str) -> bool:
         text = normalise(answer)
-        found = any(_find(phrase, text) >= 0 for phrase in phrases)
-        return found and not any(_find(phrase, text) >= 0 for phrase in but_not)
+        found = any(find_phrase(phrase, text) >= 0 for phrase in phrases)
+        return found and not any(find_phrase(phrase, text) >= 0 for phrase in but_not)
 
     return check
 
@@ -53,7 +38,7 @@ def in_order(*phrases: str) -> Check:
 
     def check(answer: str) -> bool:
         text = normalise(answer)
-        places = [_find(phrase, text) for phrase in phrases]
+        places = [find_phrase(phrase, text) for phrase in phrases]
         return -1 not in places and places == sorted(places)
 
     return check
@@ -63,12 +48,7 @@ def label(right: str, labels: Sequence[str]) -> Check:
     """The first of the given labels that the answer names is the right one."""
 
     def check(answer: str) -> bool:
-        text = normalise(answer)
-        places = {name: _find(name, text) for name in labels}
-        named = {name: place for name, place in places.items() if place >= 0}
-        # On equal places the longer label was meant: "not urgent" against "not".
-        first = min(named, key=lambda name: (named[name], -len(name)), default=None)
-        return first == right
+        return comparison.first_named(labels, answer) == right
 
     return check
 
@@ -87,7 +67,7 @@ def number(right: float) -> Check:
     """The first or the last number of the answer is the right one: "6", "2 * 3 = 6"."""
 
     def check(answer: str) -> bool:
-        found = [_value(match.group()) for match in _NUMBER.finditer(normalise(answer))]
+        found = comparison.numbers(answer)
         return bool(found) and right in (found[0], found[-1])
 
     return check
@@ -121,8 +101,8 @@ def json_object(**right: Any) -> Check:
     def check(answer: str) -> bool:
         return any(
             isinstance(value, dict)
-            and all(key in value and _same(value[key], want) for key, want in right.items())
-            for value in _json_values(answer)
+            and all(key in value and same(value[key], want) for key, want in right.items())
+            for value in json_values(answer)
         )
 
     return check
@@ -132,7 +112,7 @@ def json_array(*right: Any) -> Check:
     """The answer holds a JSON array of exactly these values in this order."""
 
     def check(answer: str) -> bool:
-        return any(_same(value, list(right)) for value in _json_values(answer))
+        return any(same(value, list(right)) for value in json_values(answer))
 
     return check
 
@@ -142,45 +122,6 @@ def members(count: int, allowed: Sequence[str]) -> Check:
 
     def check(answer: str) -> bool:
         text = normalise(answer)
-        return sum(_find(word, text) >= 0 for word in allowed) >= count
+        return sum(find_phrase(word, text) >= 0 for word in allowed) >= count
 
     return check
-
-
-def _value(written: str) -> float:
-    """A number as written in English: `1,200`, `3.5`; a lone decimal comma is accepted."""
-    written = written.replace("−", "-")
-    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", written):
-        written = written.replace(",", "")
-    written = written.replace(",", ".")
-    try:
-        return float(written)
-    except ValueError:  # a date or version, such as 1.2.3
-        return float("nan")
-
-
-def _json_values(answer: str) -> Iterator[Any]:
-    """Every JSON object or array in the text, outermost first."""
-    decoder = json.JSONDecoder()
-    for match in re.finditer(r"[{\[]", answer):
-        try:
-            yield decoder.raw_decode(answer, match.start())[0]
-        except ValueError:
-            continue
-
-
-def _same(found: Any, right: Any) -> bool:
-    if isinstance(right, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(right)
-            and all(_same(one, other) for one, other in zip(found, right, strict=True))
-        )
-    if isinstance(right, str):
-        return isinstance(found, str) and normalise(found) == normalise(right)
-    if isinstance(right, bool) or isinstance(found, bool):
-        return found is right
-    try:
-        return float(found) == float(right)
-    except (TypeError, ValueError):
-        return False

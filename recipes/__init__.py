@@ -1,0 +1,1 @@
+"""Ways to make what the project measures again, from a seed."""

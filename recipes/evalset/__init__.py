@@ -1,0 +1,1 @@
+"""A seeded set of everyday tasks with exact checkers, in five splits."""
