@@ -1,1 +1,1 @@
-"""A cloud model behind an OpenAI-compatible endpoint: asked with care, within a budget, on record."""
+"""A cloud model behind an OpenAI-compatible endpoint: asked with care, in budget, on record."""
