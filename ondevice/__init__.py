@@ -12,18 +12,40 @@ from ondevice.errors import OndeviceError
 
 if TYPE_CHECKING:
     from ondevice.runtime.answer import Answer, Message, Options, Piece
+    from ondevice.runtime.fallback.build import load_fallback
+    from ondevice.runtime.fallback.fallback import Fallback
+    from ondevice.runtime.fallback.policy import Policy
+    from ondevice.runtime.fallback.reply import Proposal, Reply
     from ondevice.runtime.model import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Message", "Model", "OndeviceError", "Options", "Piece", "load"]
+__all__ = [
+    "Answer",
+    "Fallback",
+    "Message",
+    "Model",
+    "OndeviceError",
+    "Options",
+    "Piece",
+    "Policy",
+    "Proposal",
+    "Reply",
+    "load",
+    "load_fallback",
+]
 
 _HOMES = {
     "Answer": "ondevice.runtime.answer",
     "Message": "ondevice.runtime.answer",
     "Options": "ondevice.runtime.answer",
     "Piece": "ondevice.runtime.answer",
+    "Fallback": "ondevice.runtime.fallback.fallback",
+    "Policy": "ondevice.runtime.fallback.policy",
+    "Proposal": "ondevice.runtime.fallback.reply",
+    "Reply": "ondevice.runtime.fallback.reply",
     "Model": "ondevice.runtime.model",
     "load": "ondevice.runtime.model",
+    "load_fallback": "ondevice.runtime.fallback.build",
 }
 
 

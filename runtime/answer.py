@@ -19,9 +19,11 @@ class Options:
     """How to decode.
 
     temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 switch a filter off.
-    `stop` ends the answer before any of these strings. `truncate` drops the oldest messages
-    of a conversation that is longer than the context (less some room for the answer) instead of
-    raising `RequestError`. Values that make no sense raise `RequestError` at once.
+    `stop` ends the answer before any of these strings. `schema` is the text of a JSON schema that
+    the answer then follows, unless max_tokens or a stop string cuts it short. `truncate` drops
+    the oldest messages of a conversation that is longer than the context (less some room for the
+    answer) instead of raising `RequestError`. Values that make no sense raise `RequestError` at
+    once.
     """
 
     max_tokens: int = 512
@@ -33,6 +35,7 @@ class Options:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     truncate: bool = False
+    schema: str | None = None
 
     def __post_init__(self) -> None:
         _check_count("max_tokens", self.max_tokens, 1)
@@ -48,6 +51,10 @@ class Options:
         stops = self.stop
         if not isinstance(stops, tuple) or not all(isinstance(s, str) and s for s in stops):
             raise RequestError(f"stop must be a tuple of strings that are not empty, not {stops!r}")
+        if self.schema is not None:
+            from ondevice.runtime.constrain import check_schema
+
+            check_schema(self.schema)
 
 
 def _check_count(name: str, value: object, least: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ondevice.errors import RequestError
 from ondevice.runtime.answer import FinishReason, Options, Piece, Signals, Timings
 from ondevice.runtime.clock import Clock, system_clock
+from ondevice.runtime.constrain import Mask
 from ondevice.runtime.detokenize import Decoder, Detokenizer, StopStrings
 from ondevice.runtime.engine import Engine, Hidden, Logits
 from ondevice.runtime.sampling import Sampler
@@ -62,9 +63,9 @@ class Generation:
     """One answer in the making. Iterate it once; then, or after a break, it knows what was.
 
     `tokenize_s` is what preparing the prompt took: times are counted from that long before the
-    iteration begins. `finish_reason` is "stop" for an end token or a stop string, "length"
-    for `max_tokens` or the end of the context, "cancelled" when `should_stop` said so or the
-    iteration was left. Leaving it at any point leaves the context usable.
+    iteration begins. `finish_reason` is "stop" for an end token, a stop string, or a `mask` that
+    is finished, "length" for `max_tokens` or the end of the context, "cancelled" when `should_stop`
+    said so or the iteration was left. Leaving it at any point leaves the context usable.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Generation:
         clock: Clock = system_clock,
         should_stop: Callable[[], bool] | None = None,
         tokenize_s: float = 0.0,
+        mask: Mask | None = None,
     ) -> None:
         """Raises `RequestError` for a prompt that is empty or not shorter than the context."""
         require_fit(len(prompt), context.engine.limits.context_length)
@@ -100,7 +102,8 @@ class Generation:
         self._eos_ids = frozenset(eos_ids)
         self._clock = clock
         self._should_stop = should_stop or (lambda: False)
-        self._sampler = Sampler(options, prompt)
+        self._mask = mask
+        self._sampler = Sampler(options, prompt, mask)
         self._detokenizer = Detokenizer(tokenizer)
         self._stops = StopStrings(options.stop)
 
@@ -179,8 +182,9 @@ class Generation:
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
         """Text that is ready with this token, and whether the answer ends here."""
-        ended = token in self._eos_ids
-        text, stopped = self._stops.push("" if ended else self._detokenizer.push(token))
+        said = token not in self._eos_ids
+        ended = not said or (self._mask is not None and self._mask.finished)
+        text, stopped = self._stops.push(self._detokenizer.push(token) if said else "")
         if stopped:
             return text, "stop"
         if not ended and len(self.tokens) < self._options.max_tokens and not self._context.full:

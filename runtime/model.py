@@ -21,6 +21,7 @@ from ondevice.package import Package, open_package
 from ondevice.runtime.answer import Answer, Message, Options, Piece
 from ondevice.runtime.chat_template import ChatTemplate
 from ondevice.runtime.clock import Clock, system_clock
+from ondevice.runtime.constrain import Grammars, Mask
 from ondevice.runtime.engine import Engine
 from ondevice.runtime.generate import Context, Generation, require_fit
 from ondevice.runtime.tokenizer import Tokenizer, require_unicode
@@ -69,6 +70,7 @@ class Model:
         self._turn = _Turn()
         self._streams: WeakSet[Stream] = WeakSet()
         self._closed = False
+        self._grammars: Grammars | None = None
 
     def generate(
         self,
@@ -82,7 +84,8 @@ class Model:
 
         `should_stop` is asked after every token, and every 512 tokens of the prompt; the answer
         so far then comes back as "cancelled". Raises `RequestError` for a prompt that is
-        empty, not Unicode, or too long, and for a conversation that the model does not take.
+        empty, not Unicode, or too long, for a conversation that the model does not take, and for
+        a schema that cannot be enforced.
         """
         with self.stream(prompt, options, system=system, should_stop=should_stop) as stream:
             for _ in stream:
@@ -104,6 +107,7 @@ class Model:
         """
         start = self.clock()
         prepared = self.prepare(conversation(prompt, system), options)
+        mask = None if options.schema is None else self._mask(options.schema)
         generation = Generation(
             self._context,
             self.tokenizer,
@@ -113,6 +117,7 @@ class Model:
             clock=self.clock,
             should_stop=should_stop,
             tokenize_s=self.clock() - start,
+            mask=mask,
         )
         stream = Stream(self, generation, prepared.dropped_messages)
         self._streams.add(stream)
@@ -164,6 +169,12 @@ class Model:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _mask(self, schema: str) -> Mask:
+        if self._grammars is None:
+            size = self.engine.limits.vocab_size
+            self._grammars = Grammars(self.tokenizer.to_json(), size, self._eos_ids)
+        return self._grammars.mask(schema)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         guarded = [replace(m, content=self.tokenizer.guard(m.content)) for m in messages]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ondevice.errors import EngineError
 from ondevice.runtime.answer import Options
+from ondevice.runtime.constrain import Mask
 from ondevice.runtime.engine import Logits
 
 Ids = NDArray[np.intp]
@@ -36,16 +37,21 @@ class Sampler:
     """Chooses the tokens of one answer.
 
     `history` are the tokens already in the context; the repetition penalty counts them and
-    those chosen here. The same seed and logits give the same tokens (PCG64).
+    those chosen here. The same seed and logits give the same tokens (PCG64). A `mask` limits
+    the choice before anything else does.
     """
 
-    def __init__(self, options: Options, history: Sequence[int] = ()) -> None:
+    def __init__(
+        self, options: Options, history: Sequence[int] = (), mask: Mask | None = None
+    ) -> None:
         self._options = options
         self._random = np.random.default_rng(options.seed)
+        self._mask = mask
         self._seen = set(history) if options.repetition_penalty != 1 else set()
 
     def sample(self, logits: Logits) -> Sample:
-        """The next token for logits (vocab,), and what their distribution was before any warping.
+        """The next token for logits (vocab,), and what their distribution was before any warping
+        or masking.
 
         Raises `EngineError` when the logits are not numbers.
         """
@@ -59,9 +65,14 @@ class Sampler:
         token = self._choose(logits, best)
         if self._options.repetition_penalty != 1:
             self._seen.add(token)
+        if self._mask is not None:
+            self._mask.accept(token)
         return Sample(token, *certainty(logits, token, best))
 
     def _choose(self, logits: Logits, best: int) -> int:
+        if self._mask is not None:
+            logits = self._mask.apply(logits)
+            best = int(logits.argmax())
         if self._seen:
             seen = np.fromiter(self._seen, np.intp)
             logits = penalized(logits, seen, self._options.repetition_penalty)

@@ -6,6 +6,7 @@ about conversations or streaming.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -102,6 +103,12 @@ class Tokenizer:
             and id != self._guard_id
             and self._inner.id_to_token(id) is not None
         )
+
+    def to_json(self) -> str:
+        """The text of its `tokenizer.json`, without our own mark."""
+        data = json.loads(self._inner.to_str())
+        data["added_tokens"] = [t for t in data["added_tokens"] if t["content"] != GUARD]
+        return json.dumps(data, ensure_ascii=False)
 
     def spelling(self, id: int | None) -> str:
         """How a token is written in a template; empty for None or an unknown id."""

@@ -6,12 +6,27 @@ from typing import Annotated
 
 import typer
 
-from ondevice.cli import ask, bench, chat, export, lock, models
+from ondevice.cli import (
+    advise,
+    ask,
+    bench,
+    calibrate,
+    chat,
+    cloud,
+    eval,
+    export,
+    lock,
+    models,
+    route,
+)
 
 app = typer.Typer(
     name="ondevice",
     help="Small language models on your own machine: exported, proved, measured, offline.",
-    epilog="Only `pull` and `lock add` open a network connection.",
+    epilog=(
+        "Only `pull`, `lock add` and `cloud check` open a network connection of themselves; "
+        "`ask`, `chat` and `eval` do where a policy or you said so."
+    ),
     rich_markup_mode=None,  # plain help: the same in a pipe and in docs/cli.md, and no rich import
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,5 +67,14 @@ app.command(short_help="Show what a model was made from and its proof.")(models.
 app.command(short_help="Make a package from a checkpoint, and prove it.")(export.export)
 app.command(short_help="Check every byte of a package, and its figures.")(export.verify)
 app.add_typer(bench.app, name="bench", short_help="Measure a model; compare measurements.")
+app.command("eval", short_help="Compare models on your own questions.")(eval.evaluate)
+app.command(short_help="Teach a package when its answers are to be trusted.")(calibrate.calibrate)
+app.add_typer(
+    route.app, name="route", short_help="When a question may leave this machine, and why."
+)
+app.add_typer(cloud.app, name="cloud", short_help="Keys, budget, log and off-switch of the cloud.")
+app.command(short_help="Small, hybrid or large? Five factors and the cost of each way.")(
+    advise.advise
+)
 app.add_typer(lock.app, name="lock", short_help="Show, check and extend models.lock.")
 app.command(short_help="Say what is here, what is missing, what to do.")(models.doctor)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from ondevice.cli import options, output
+from ondevice.cli import options, output, replies
 from ondevice.errors import RequestError
 
 if TYPE_CHECKING:
-    from ondevice.runtime.answer import Answer, Options
+    from ondevice.runtime.answer import Answer, Message, Options
+    from ondevice.runtime.fallback.fallback import Fallback
+    from ondevice.runtime.fallback.reply import Reply
     from ondevice.runtime.model import Model
 
 LARGEST_TEXT = 4_000_000  # bytes; far above any context, far below what would fill the memory
@@ -41,19 +44,31 @@ def ask(
     threads: options.Threads = None,
     context: options.Context = None,
     truncate: options.Truncate = False,
+    schema: Annotated[
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="A JSON schema that the answer follows."),
+    ] = None,
     json: options.Json = False,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
     ] = False,
+    cloud: replies.Cloud = None,
+    policy: replies.PolicyFile = None,
+    task: replies.Task = "",
+    data_class: replies.DataClass = "",
 ) -> None:
     """Ask a question; the answer streams to stdout.
+
+    Nothing leaves this machine unless a policy says so: see `ondevice route --help`.
 
     \b
     ondevice ask "What is a lock file?"
     ondevice ask "Summarize this." --file notes.txt
     git diff | ondevice ask "Write a commit message." --file -
+    ondevice ask "Who signed?" --file letter.txt --schema person.schema.json
     """
     text = read_prompt(prompt, file)
+    rules = replies.policy_for(policy, cloud)
     import ondevice
 
     wanted = ondevice.Options(
@@ -66,9 +81,18 @@ def ask(
         seed=seed,
         stop=tuple(stop or ()),
         truncate=truncate,
+        schema=None if schema is None else read_file(schema),
     )
     with ondevice.load(model, engine=engine, threads=threads, context_length=context) as loaded:
-        if json:
+        if rules is None:
+            rules = replies.policy_of_calibrated(loaded)
+        if rules is not None:
+            about = replies.About(system, task, data_class, replies.wish_of(cloud))
+            shown: replies.Shown = "json" if json else "whole" if no_stream else "stream"
+            from ondevice.runtime.fallback.build import build
+
+            print_reply(build(loaded, rules), text, wanted, about, shown)
+        elif json:
             answer = loaded.generate(text, wanted, system=system)
             output.print_json(answer_json(answer), one_line=True)
         elif no_stream:
@@ -88,6 +112,44 @@ def print_stream(model: Model, text: str, wanted: Options, system: str | None) -
     output.note(speed(stream.answer))
 
 
+def print_reply(
+    fallback: Fallback,
+    prompt: str | Sequence[Message],
+    wanted: Options,
+    about: replies.About,
+    shown: replies.Shown,
+    should_stop: Callable[[], bool] | None = None,
+) -> Reply:
+    """Answer under a policy and print what comes, then where it came from."""
+    screen = replies.Screen(quiet=shown == "json")
+    events = fallback.stream(
+        prompt,
+        wanted,
+        system=about.system,
+        task=about.task,
+        data_class=about.data_class,
+        wish=about.wish,
+        consent=screen.consent if replies.can_ask() else None,
+        should_stop=should_stop,
+        mode="hold" if shown != "stream" else None,
+    )
+    reply = screen.show(events, whole=shown == "whole")
+    if shown == "json":
+        output.print_json(reply_json(reply), one_line=True)
+    else:
+        figures = "" if reply.local is None else speed(reply.local)
+        replies.tell(reply, figures, wished=about.wish == "cloud")
+    return reply
+
+
+def reply_json(reply: Reply) -> dict[str, Any]:
+    """What `ask --json` prints under a policy; the same fields."""
+    if reply.cloud is not None:
+        return replies.cloud_json(reply)
+    assert reply.local is not None  # an answer of neither does not occur
+    return answer_json(reply.local) | replies.label(reply)
+
+
 def answer_json(answer: Answer) -> dict[str, Any]:
     """What `ask --json` prints; `schemas/ask.schema.json` describes it."""
     return {
@@ -101,7 +163,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "mean_logprob": answer.mean_logprob,
         "finish_reason": answer.finish_reason,
         "model": answer.model,
-        "source": answer.source,
+        **replies.local_label(answer),
     }
 
 

@@ -6,16 +6,17 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ondevice.cli import options, output
-from ondevice.cli.ask import answer_json, speed
+from ondevice.cli import options, output, replies
+from ondevice.cli.ask import answer_json, print_reply, speed
 from ondevice.errors import OndeviceError, RequestError
 
 if TYPE_CHECKING:
-    from ondevice.runtime.answer import Answer, Message, Options
+    from ondevice.runtime.answer import Message, Options
+    from ondevice.runtime.fallback.fallback import Fallback
     from ondevice.runtime.model import Model
 
 HELP = """\
@@ -42,11 +43,17 @@ def chat(
     context: options.Context = None,
     truncate: options.Truncate = True,
     json: options.Json = False,
+    cloud: replies.Cloud = None,
+    policy: replies.PolicyFile = None,
+    task: replies.Task = "",
+    data_class: replies.DataClass = "",
 ) -> None:
     """Talk with a model. /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.
 
     In a pipe, each line of stdin is a turn; with --json each answer is a line of JSON.
+    Nothing leaves this machine unless a policy says so: see `ondevice route --help`.
     """
+    rules = replies.policy_for(policy, cloud)
     import ondevice
 
     wanted = ondevice.Options(
@@ -63,7 +70,15 @@ def chat(
     with ondevice.load(model, engine=engine, threads=threads, context_length=context) as loaded:
         if sys.stdin.isatty():
             output.note("/help lists the commands; Ctrl-D ends")
-        Chat(loaded, wanted, system, as_json=json).run()
+        fallback = None
+        if rules is None:
+            rules = replies.policy_of_calibrated(loaded)
+        if rules is not None:
+            from ondevice.runtime.fallback.build import build
+
+            fallback = build(loaded, rules)
+        about = replies.About(system, task, data_class, replies.wish_of(cloud))
+        Chat(loaded, wanted, system, as_json=json, fallback=fallback, about=about).run()
 
 
 @dataclass
@@ -75,6 +90,8 @@ class Chat:
     system: str | None = None
     as_json: bool = False
     history: list[Message] = field(default_factory=list)
+    fallback: Fallback | None = None
+    about: replies.About = field(default_factory=replies.About)
 
     def run(self) -> None:
         """Answer line after line until the input ends. Raises what the model raises in a pipe."""
@@ -119,7 +136,9 @@ class Chat:
         if answer.dropped_messages:
             output.note(f"the oldest {answer.dropped_messages} messages no longer fit the context")
 
-    def _answer(self, asked: list[Message]) -> Answer:
+    def _answer(self, asked: list[Message]) -> _Said:
+        if self.fallback is not None:
+            return self._reply(self.fallback, asked)
         with _Interrupt() as interrupt:
             stream = self.model.stream(
                 asked, self.options, system=self.system, should_stop=interrupt.requested
@@ -134,7 +153,29 @@ class Chat:
             print(flush=True)
             stopped = answer.finish_reason == "cancelled"
             output.note("stopped" if stopped else speed(answer))
-        return answer
+        return _Said(answer.text, answer.dropped_messages)
+
+    def _reply(self, fallback: Fallback, asked: list[Message]) -> _Said:
+        """Answer under a policy."""
+        about = replace(self.about, system=self.system)
+        with _Interrupt() as interrupt:
+            reply = print_reply(
+                fallback,
+                asked,
+                self.options,
+                about,
+                "json" if self.as_json else "stream",
+                interrupt.requested,
+            )
+        return _Said(reply.text, reply.local.dropped_messages if reply.local is not None else 0)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a turn leaves behind."""
+
+    text: str
+    dropped_messages: int
 
 
 class _Interrupt:

@@ -60,6 +60,7 @@ class FakeModel:
         self.fails: Exception | None = None
         self.after_piece: Callable[[str], None] = lambda word: None
         self.closed = False
+        self.package = None
 
     def stream(
         self,
@@ -137,6 +138,12 @@ def test_ask_json_gives_exactly_the_fields_of_its_schema(
         "finish_reason": "stop",
         "model": "fake",
         "source": "device",
+        "reason": "there is no policy, so nothing leaves the device",
+        "confidence": None,
+        "calibrated": False,
+        "escalation": "not-needed",
+        "failure": "",
+        "cost_usd": 0.0,
     }
     assert set(schema["required"]) == set(schema["properties"]) == set(answer)
 

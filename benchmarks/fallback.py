@@ -1,0 +1,12 @@
+"""All figures of docs/fallback.md: `python benchmarks/fallback.py --json OUT`; see `--help`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from benchmarks.fallback_figures import main
+
+    main()
