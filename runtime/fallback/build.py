@@ -37,7 +37,8 @@ def load_fallback(
     """A model with its policy: `ondevice.load`, then `build`.
 
     `policy` is a file or a `Policy`; None takes the person's own, and the default, which lets
-    nothing leave, where there is none. Close `.model` at the end. Raises what both raise.
+    nothing leave, where there is none. Close it, or use it in a `with` block. Raises what both
+    raise.
     """
     from ondevice.runtime.model import load
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from ondevice.errors import RequestError
 from ondevice.runtime.answer import Message, Options
@@ -118,6 +119,21 @@ class Fallback:
         chosen = mode or self.policy.task(task).mode or self.policy.mode
         request = self._request(prompt, options, system, about, consent, should_stop, chosen)
         return Run(self.model, self.judge, self.cloud, request, self.clock).events()
+
+    def close(self) -> None:
+        """Free the model; see `Model.close`."""
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _request(
         self,
