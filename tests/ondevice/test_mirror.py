@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import replace
@@ -188,3 +189,24 @@ def test_ctrl_c_ends_pip_and_clears_its_temporary_files(
     assert seen[-1] == 1234
     assert not [c for c in psutil.Process().children() if str(script) in c.cmdline()]
     assert list((tmp_path / "wheels").iterdir()) == []
+
+
+def test_progress_is_counted_while_pip_makes_and_removes_folders(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            folder = tmp_path / "pip-download"
+            folder.mkdir()
+            (folder / "a.whl").write_bytes(b"12345")
+            (folder / "a.whl").unlink()
+            folder.rmdir()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        counted = {mirror._grown(tmp_path) for _ in range(2000)}
+    finally:
+        ended.set()
+        thread.join()
+    assert counted <= {0, 5}
