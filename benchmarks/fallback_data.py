@@ -48,7 +48,8 @@ class Answers:
     @property
     def larges(self) -> list[str]:
         """Names of the large models that answered what the table needs."""
-        return list(dict.fromkeys(name for name, _ in self.large))
+        names = dict.fromkeys(name for name, _ in self.large)
+        return [name for name in names if all((name, split) in self.large for split in SPLITS[1:])]
 
     def outcomes(self, large: str, split: str) -> Outcomes:
         """What both models made of a split."""

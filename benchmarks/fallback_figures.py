@@ -36,6 +36,7 @@ from ondevice.runtime.confidence.samples import Samples
 Floats = NDArray[np.float64]
 
 MAX_LOSS = 0.025
+CHOSEN_ON = ("threshold", "certify")
 RESPLITS = 200
 MAX_ERRORS = (0.05, 0.10, 0.20)  # of certificates
 OURS, PROBE, LOGPROB = "ours", "ours + probe", "mean log-probability"
@@ -114,12 +115,21 @@ def trust(made: dict[str, Calibration], answers: Answers) -> list[Trust]:
     return found
 
 
+def thresholds(made: dict[str, Calibration], answers: Answers, large: str) -> dict[str, float]:
+    """For each rule the threshold that keeps most local at a loss of 2.5 points, chosen on the
+    threshold and certify splits."""
+    choose = together(*(answers.outcomes(large, split) for split in CHOSEN_ON))
+    given = [scores(made, answers.small[split]) for split in CHOSEN_ON]
+    return {
+        name: threshold(np.concatenate([part[name] for part in given]), choose, MAX_LOSS)
+        for name in given[0]
+    }
+
+
 def rows(made: dict[str, Calibration], answers: Answers, large: str, split: str) -> list[Result]:
-    """The table: every rule with thresholds chosen for a loss of at most 2.5 points elsewhere."""
-    chosen_on = ("threshold", "certify")
-    choose = together(*(answers.outcomes(large, part) for part in chosen_on))
+    """The table: what every rule gives on a split that chose none of its thresholds."""
     of = answers.outcomes(large, split)
-    before = [scores(made, answers.small[part]) for part in chosen_on]
+    levels = thresholds(made, answers, large)
     now = scores(made, answers.small[split])
     n = len(of.small)
     found = [
@@ -128,8 +138,7 @@ def rows(made: dict[str, Calibration], answers: Answers, large: str, split: str)
     ]
     kept: dict[str, Floats] = {}
     for name, score in now.items():
-        level = threshold(np.concatenate([part[name] for part in before]), choose, MAX_LOSS)
-        kept[name] = (score >= level).astype(np.float64)
+        kept[name] = (score >= levels[name]).astype(np.float64)
     sure = np.exp(now[LOGPROB]) >= 0.7
     kept["fixed 0.7"] = sure.astype(np.float64)
     best = kept[PROBE].mean()
