@@ -76,7 +76,7 @@ def calibrate(
 ) -> None:
     """Learn when a model's answers can be trusted, and prove it on examples of your own.
 
-    Answers every example, learns from a third of them to tell right answers from wrong ones,
+    Answers every example, learns from one part of them to tell right answers from wrong ones,
     chooses a threshold on the next, and certifies it on the last. The result is kept in the
     package. Needs the extra `calibrate`.
 
