@@ -12,7 +12,6 @@ needs no new run.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from ondevice import files
 from ondevice.package import Package
 from ondevice.runtime.answer import Options
 from ondevice.runtime.engine import Engine
+from ondevice.runtime.evaluate.statistics import mcnemar
 from ondevice.runtime.generate import generate
 from ondevice.runtime.llamacpp import LlamaCppEngine
 from ondevice.runtime.model import Model, conversation
@@ -59,13 +59,6 @@ class Task:
     tokens: tuple[int, ...]
 
 
-def sign_test(first: int, second: int) -> float:
-    """Two-sided exact binomial p-value of a split of `first + second` at one half."""
-    total = first + second
-    tail = sum(math.comb(total, k) for k in range(min(first, second) + 1))
-    return min(1.0, tail / float(2 ** (total - 1))) if total else 1.0
-
-
 def compare(ours: dict[str, str], theirs: dict[str, str], prompts: Sequence[Prompt]) -> Comparison:
     """Check the answers (by prompt id) of both."""
     right_ours = {prompt.id for prompt in prompts if prompt.check(ours[prompt.id])}
@@ -79,7 +72,7 @@ def compare(ours: dict[str, str], theirs: dict[str, str], prompts: Sequence[Prom
         both=len(right_ours & right_theirs),
         only_ours=only_ours,
         only_theirs=only_theirs,
-        p_value=sign_test(len(only_ours), len(only_theirs)),
+        p_value=mcnemar(len(only_ours), len(only_theirs)),
         identical_answers=sum(ours[p.id] == theirs[p.id] for p in prompts) / len(prompts),
     )
 

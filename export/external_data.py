@@ -6,11 +6,12 @@ Knows nothing about models; the graph refers to what was written by offset and l
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+from ondevice.closing import Closing
 
 _PAGE = 4096  # runtimes map the file into memory, and do so by pages
 _DTYPES = {
@@ -19,22 +20,14 @@ _DTYPES = {
 }
 
 
-class ExternalData:
+class ExternalData(Closing):
     """Appends arrays to a file and hands out the tensors that point into it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("xb")
 
-    def __enter__(self) -> ExternalData:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def add(self, name: str, array: NDArray[np.generic]) -> ir.ExternalTensor:

@@ -6,7 +6,6 @@ Knows nothing about where locks lie, about networks or about packages on disk.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 import tomllib
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from ondevice.errors import LockError
+from ondevice.nearest import nearest
 from ondevice.package import Proof
 
 FORMAT = 1
@@ -125,7 +125,8 @@ class Lock:
                 f"{self.path} names no default model; name one of {_listed(self.models)}"
             )
         if name not in self.models:
-            raise LockError(f"no model {name!r} in {self.path}; {_nearest(name, self.models)}")
+            hint = nearest(name, sorted(self.models))
+            raise LockError(f"no model {name!r} in {self.path}; {hint}")
         return self.models[name]
 
 
@@ -148,7 +149,8 @@ def parse(text: str, path: Path, below: Iterable[str] = ()) -> Lock:
     default = top.optional("default", str)
     known = {*models, *below}
     if default is not None and default not in known:
-        raise LockError(f"{path}: default: no model {default!r}; {_nearest(default, known)}")
+        hint = nearest(default, sorted(known))
+        raise LockError(f"{path}: default: no model {default!r}; {hint}")
     return Lock(path, default, models)
 
 
@@ -195,7 +197,8 @@ def _mirrors(table: _Table, names: set[str]) -> tuple[Mirror, ...]:
         item.only("file", "wheels")
         file = item.text("file")
         if file not in names:
-            raise item.wrong(f"file: {file!r} is not among the files; {_nearest(file, names)}")
+            hint = nearest(file, sorted(names))
+            raise item.wrong(f"file: {file!r} is not among the files; {hint}")
         wheels = tuple(_wheel(wheel) for wheel in item.array("wheels"))
         if not wheels:
             raise item.wrong("wheels: at least one is needed")
@@ -259,7 +262,7 @@ class _Table:
     def only(self, *known: str) -> None:
         for key in self.data:
             if key not in known:
-                raise self.wrong(f"unknown key {key!r}; {_nearest(key, known)}")
+                raise self.wrong(f"unknown key {key!r}; {nearest(key, sorted(known))}")
 
     def value(self, key: str, kind: type[T]) -> T:
         if key not in self.data:
@@ -358,12 +361,6 @@ def _distinct(names: Iterable[str], where: str) -> None:
         if name.casefold() in seen:
             raise LockError(f"{where}: {name!r} is there twice")
         seen.add(name.casefold())
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {_listed(known)}"
 
 
 def _listed(names: Iterable[str]) -> str:

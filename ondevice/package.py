@@ -11,12 +11,10 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ondevice import files
+from ondevice import files, json_file
 from ondevice.errors import PackageError
 
 FORMAT_VERSION = 1
@@ -175,9 +173,7 @@ def open_package(folder: Path) -> Package:
     try:
         if not path.is_file():
             raise PackageError(f"{folder} is not a model package: it has no {MANIFEST}")
-        data = json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_no_number, parse_float=_number
-        )
+        data = json_file.loads(path.read_text(encoding="utf-8"))
         _require_plain(data)
     except (ValueError, OSError, RecursionError) as error:
         raise PackageError(f"{path} cannot be read: {_reason(error)}") from error
@@ -244,25 +240,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     files.write_text(folder / MANIFEST, text + "\n")
 
 
-@cache
-def schema() -> dict[str, Any]:
-    """The JSON schema of `ondevice.json`."""
-    path = resources.files("ondevice") / "schemas" / "package.schema.json"
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number")
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
-
-
 def _require_plain(data: object) -> None:
     """Raise `ValueError` for a string that could not be shown in one line as it is."""
     for text in _strings(data):
@@ -288,33 +265,10 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-@cache
-def _validator() -> Any:
-    """The schema's validator, to which 2.0 is no integer: a count is written without a point."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-
-    whole = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-    )
-    strict = extend(Draft202012Validator, type_checker=whole)  # type: ignore[no-untyped-call]
-    return strict(schema())
-
-
 def _parse(data: object, path: Path) -> Manifest:
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise PackageError(
-            f"{path} has format version {version}; this ondevice reads up to {FORMAT_VERSION}: "
-            "upgrade ondevice"
-        )
-    try:
-        problem = next(iter(_validator().iter_errors(data)), None)
-    except RecursionError as error:
-        raise PackageError(f"{path} is nested too deeply") from error
-    if problem is not None:
-        where = "/".join(str(part)[:80] for part in problem.absolute_path) or "top level"
-        raise PackageError(f"{path}: {where}: {problem.message[:200]}")
+    json_file.require_version(data, FORMAT_VERSION, path, PackageError)
+    if problem := json_file.problem(data, "package"):
+        raise PackageError(f"{path}: {problem}")
     assert isinstance(data, dict)
     return _manifest(data)
 

@@ -5,7 +5,6 @@ Knows nothing about how a package got there.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ondevice import files
 from ondevice.errors import PackageError
+from ondevice.nearest import closest
 from ondevice.package import MANIFEST, Package, open_package
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*")
@@ -147,9 +147,8 @@ def _not_found(name: str) -> str:
     if name in locked.models:
         model = locked.models[name]
         return f'{name} is not installed; "ondevice pull {name}" fetches {model.summary}'
-    near = difflib.get_close_matches(name, [*installed, *locked.models], n=1, cutoff=0.5)
-    if near:
-        return f"no package {name!r} here; did you mean {near[0]!r}?"
+    if near := closest(name, [*installed, *locked.models]):
+        return f"no package {name!r} here; did you mean {near!r}?"
     if installed:
         return f"no package {name!r} here; installed: {', '.join(installed)}"
     return f'no package {name!r} here, and none is installed; "ondevice pull" fetches one'

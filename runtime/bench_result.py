@@ -6,20 +6,16 @@ Reads and writes the JSON that `ondevice/schemas/bench.schema.json` describes; m
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ondevice import files
+from ondevice import files, json_file
 from ondevice.errors import RequestError
 from ondevice.runtime.device import Device
 from ondevice.runtime.measure import PeakMemory, Statistics, TokenGaps, summarize
 
 FORMAT_VERSION = 1
-_MAX_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ class Result:
         for engine, written in zip(self.engines, data["engines"], strict=True):
             for metric, entry in zip(engine.metrics, written["metrics"], strict=True):
                 entry["statistics"] = dataclasses.asdict(metric.statistics)
-        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_file.dumps(data)
 
     def write(self, path: Path) -> None:
         """Write the JSON atomically. Raises `OndeviceError` where the place cannot be written."""
@@ -170,46 +166,14 @@ def read(path: Path) -> Result:
 
     Raises `RequestError` naming the file and what is wrong in it.
     """
-    return from_data(read_json(path), path)
-
-
-def read_json(path: Path) -> object:
-    """The JSON value in a file; `RequestError` when it is missing, too big or not JSON."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise RequestError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; not a bench result")
-        value: object = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise RequestError(f"{path} is not valid JSON: {reason}") from error
-    return value
-
-
-@cache
-def schema() -> dict[str, Any]:
-    """The JSON schema of a result."""
-    path = resources.files("ondevice") / "schemas" / "bench.schema.json"
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
+    return from_data(json_file.read(path), path)
 
 
 def from_data(data: object, path: Path) -> Result:
     """A result from parsed JSON; `path` is named in the `RequestError` when it does not fit."""
-    from jsonschema import Draft202012Validator
-
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise RequestError(
-            f"{path} has format version {version}; this ondevice reads up to {FORMAT_VERSION}: "
-            "upgrade ondevice"
-        )
-    problem = next(iter(Draft202012Validator(schema()).iter_errors(data)), None)
-    if problem is not None:
-        where = "/".join(str(part) for part in problem.absolute_path) or "top level"
-        message = " ".join(problem.message.split())[:200]
-        raise RequestError(f"{path} is not a bench result: {where}: {message}")
+    json_file.require_version(data, FORMAT_VERSION, path)
+    if problem := json_file.problem(data, "bench"):
+        raise RequestError(f"{path} is not a bench result: {problem}")
     assert isinstance(data, dict)
     return _result(data)
 
@@ -251,7 +215,3 @@ def _engine(data: dict[str, Any]) -> EngineResult:
 def _metric(data: dict[str, Any]) -> Metric:
     samples = tuple(float(sample) for sample in data["samples"])
     return Metric(data["name"], data["unit"], data["higher_is_better"], samples)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")

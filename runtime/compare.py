@@ -6,11 +6,11 @@ Compares; measures nothing. Results of llama-bench are read as well as our own.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ondevice import json_file
 from ondevice.errors import RequestError
 from ondevice.runtime import bench_result, llama_bench
 from ondevice.runtime.bench_result import EngineResult, Metric, ModelInfo, Result
@@ -56,8 +56,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """The comparison as JSON text."""
-        data = dataclasses.asdict(self)
-        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_file.dumps(dataclasses.asdict(self))
 
 
 def read(path: Path) -> Result:
@@ -65,7 +64,7 @@ def read(path: Path) -> Result:
 
     Raises `RequestError` when it is neither.
     """
-    data = bench_result.read_json(path)
+    data = json_file.read(path)
     if isinstance(data, list):
         return llama_bench.from_data(data, path)
     return bench_result.from_data(data, path)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from ondevice import json_file
 from ondevice.errors import RequestError
 from ondevice.runtime import bench_result
 from ondevice.runtime.bench_result import (
@@ -68,7 +69,7 @@ def read(path: Path) -> Result:
     Only the model's file name is kept of its path. What llama-bench does not tell (load time,
     memory, cores) is None. Raises `RequestError` when it is not such a file.
     """
-    return from_data(bench_result.read_json(path), path)
+    return from_data(json_file.read(path), path)
 
 
 def from_data(data: object, path: Path) -> Result:

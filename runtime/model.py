@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from weakref import WeakSet
 
+from ondevice.closing import Closing
 from ondevice.errors import RequestError
 from ondevice.package import Package, open_package
 from ondevice.runtime.answer import Answer, Message, Options, Piece
@@ -37,7 +36,7 @@ class Prompt:
     dropped_messages: int = 0
 
 
-class Model:
+class Model(Closing):
     """An engine, a tokenizer and a chat template under one name.
 
     Safe to use from several threads: one generation runs at a time, others wait for it. The KV
@@ -159,17 +158,6 @@ class Model:
                 self._closed = True
                 self.engine.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _mask(self, schema: str) -> Mask:
         if self._grammars is None:
             size = self.engine.limits.vocab_size
@@ -196,7 +184,7 @@ class Model:
         return [*system, *turns[start:]], start
 
 
-class Stream(Iterator[Piece]):
+class Stream(Closing, Iterator[Piece]):
     """The pieces of one answer; made by `Model.stream`."""
 
     def __init__(self, model: Model, generation: Generation, dropped_messages: int) -> None:
@@ -211,17 +199,6 @@ class Stream(Iterator[Piece]):
     def close(self) -> None:
         """End the answer here; `.answer` is what there is of it."""
         self._pieces.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def answer(self) -> Answer:

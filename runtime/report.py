@@ -1,23 +1,16 @@
 """One self-contained HTML page of a benchmark result: charts, tables beside them, the device.
 
-Turns figures into rows and bar lengths; `report.html` holds the page. The bars are inline SVG:
-rectangles with percentages need no plotting library, and the base install has none.
+Turns figures into rows and bar lengths; `report.html` holds the page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ondevice import files
 from ondevice.runtime.bench_result import EngineResult, Metric, Result
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from ondevice.runtime.page import Bar, Chart, Segment, Table, percent_of, template
 
 _TTFT_PARTS = (
     ("chat.tokenize", "tokenization"),
@@ -36,47 +29,6 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A piece of a bar: start and width in percent of the chart, and which colour (0-2)."""
-
-    start: float
-    width: float
-    colour: int
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One row of a chart. `low` and `high` are the whisker's ends in percent, None without."""
-
-    label: str
-    value: str
-    spoken: str
-    segments: tuple[Segment, ...]
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; the first column names the row."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Bars on one scale from 0, with the table of the same figures."""
-
-    title: str
-    explanation: str
-    bars: tuple[Bar, ...]
-    table: Table
-    legend: tuple[str, ...] = ()
-
-
 def write(result: Result, path: Path) -> None:
     """Write the page atomically. Raises `OndeviceError` where the place cannot be written."""
     files.write_text(path, render(result))
@@ -85,9 +37,10 @@ def write(result: Result, path: Path) -> None:
 def render(result: Result) -> str:
     """The page as HTML text. Everything that comes from the result is escaped."""
     models = list(dict.fromkeys(_model_name(engine) for engine in result.engines))
-    return _template().render(
+    return template("ondevice.runtime", "report.html").render(
         title=f"{', '.join(models)}: benchmark",
-        models=models,
+        heading=", ".join(models),
+        notes=result.notes,
         result=result,
         charts=charts(result),
         ratios=_ratio_table(result),
@@ -160,9 +113,9 @@ def _metric_bar(engine: EngineResult, metric: Metric, scale: float) -> Bar:
         label=engine.label,
         value=value,
         spoken=f"{engine.label}: median {value}, {number(s.minimum)} to {number(s.maximum)}",
-        segments=(Segment(0, _percent(s.median, scale), 0),),
-        low=_percent(s.minimum, scale),
-        high=_percent(s.maximum, scale),
+        segments=(Segment(0, percent_of(s.median, scale), 0),),
+        low=percent_of(s.minimum, scale),
+        high=percent_of(s.maximum, scale),
     )
 
 
@@ -233,7 +186,7 @@ def _memory_chart(result: Result) -> Chart:
     bars = []
     for engine, memory in peaks:
         value = megabytes(memory.bytes)
-        segments = (Segment(0, _percent(memory.bytes, scale), 0),)
+        segments = (Segment(0, percent_of(memory.bytes, scale), 0),)
         bars.append(Bar(engine.label, value, f"{engine.label}: {value}", segments))
     return Chart(
         title="Peak memory",
@@ -252,14 +205,10 @@ def _memory_chart(result: Result) -> Chart:
 def _stack(values: Sequence[float], scale: float) -> tuple[Segment, ...]:
     segments, start = [], 0.0
     for colour, value in enumerate(values):
-        width = _percent(value, scale)
+        width = percent_of(value, scale)
         segments.append(Segment(round(start, 3), width, colour))
         start += width
     return tuple(segments)
-
-
-def _percent(value: float, scale: float) -> float:
-    return round(100 * value / scale, 3) if scale > 0 else 0.0
 
 
 def _median(engine: EngineResult, name: str) -> float:
@@ -345,14 +294,3 @@ def _subject_table(result: Result) -> Table:
     )
     head = ("label", "engine", "model", "size", "threads", "context")
     return Table("What was measured", head, rows)
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    source = (resources.files("ondevice.runtime") / "report.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source)

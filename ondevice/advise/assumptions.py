@@ -6,8 +6,6 @@ Defaults come from assumptions.toml beside this module; a file, flags and measur
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ondevice.errors import RequestError
+from ondevice.nearest import nearest
+from ondevice.toml_lines import key_lines
 
 FILE = "assumptions.toml"
 Origin = Literal["default", "file", "flag", "measured"]
@@ -73,7 +73,7 @@ class Assumptions:
         """A copy with another value. `where` begins the message of a `RequestError`."""
         place = f"{where}: " if where else ""
         if key not in self.entries:
-            raise RequestError(f"{place}no assumption {key!r}; {_nearest(key, self.entries)}")
+            raise RequestError(f"{place}no assumption {key!r}; {nearest(key, self.entries)}")
         known = self.entries[key]
         number = _number(key, value, place)
         changed = Assumption(key, number, known.unit, source or _SAID[origin], date, origin)
@@ -128,8 +128,9 @@ def read(path: Path, below: Assumptions | None = None) -> Assumptions:
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not valid TOML: {error}") from error
     result = below or defaults()
-    for key, entry in _entries(data):
-        where = f"{path}{_line(text, key)}"
+    lines = key_lines(text)
+    for names, entry in _entries(data):
+        key, where = ".".join(names), f"{path}, line {lines[names]}"
         value, source, date = _parts(entry, f"{where}: {key}")
         result = result.with_value(key, value, "file", source, date, where)
     return result
@@ -151,13 +152,13 @@ def text_of(value: Fraction) -> str:
     return text or "0"
 
 
-def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _entries(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for section, entries in data.items():
         if not isinstance(entries, dict):
-            yield section, entries
+            yield (section,), entries
             continue
         for name, entry in entries.items():
-            yield f"{section}.{name}", entry
+            yield (section, name), entry
 
 
 def _parts(entry: Any, where: str) -> tuple[object, str, str]:
@@ -168,7 +169,7 @@ def _parts(entry: Any, where: str) -> tuple[object, str, str]:
     for name in entry:
         if name not in ("value", "unit", "source", "date"):
             raise RequestError(
-                f"{where}: unknown entry {name!r}; {_nearest(name, ('value', 'source', 'date'))}"
+                f"{where}: unknown entry {name!r}; {nearest(name, ('value', 'source', 'date'))}"
             )
     return entry["value"], str(entry.get("source", "")), str(entry.get("date", ""))
 
@@ -203,32 +204,6 @@ def _objection(key: str, number: Decimal) -> str:
     if key in _WHOLE and number != int(number):
         return "give a whole number"
     return ""
-
-
-def _line(text: str, key: str) -> str:
-    """`, line N` of the place where a dotted key is written, empty when it is not found."""
-    section, _, name = key.partition(".")
-    current = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line)
-        if header:
-            current = re.sub(r"[\s\"']", "", header[1])
-            if current == key:
-                return f", line {number}"
-            continue
-        written = re.match(r"\s*([\w.\"'\s-]+?)\s*=", line)
-        if written:
-            said = re.sub(r"[\s\"']", "", written[1])
-            full = f"{current}.{said}" if current else said
-            if full == key or full.startswith(f"{key}.") or (full == section and not name):
-                return f", line {number}"
-    return ""
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def as_data(assumptions: Assumptions) -> list[dict[str, Any]]:

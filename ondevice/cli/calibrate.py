@@ -10,6 +10,7 @@ import typer
 from ondevice.cli import options, output
 
 if TYPE_CHECKING:
+    from ondevice.runtime.confidence.against import Against
     from ondevice.runtime.confidence.metrics import Interval
     from ondevice.runtime.confidence.report import Report
 
@@ -41,6 +42,21 @@ def calibrate(
             show_default="in the user's data folder",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="FILE",
+            help="A larger model's answers to these questions, as `ondevice eval` keeps them: also "
+            "learn when it would be right instead.",
+        ),
+    ] = None,
+    max_loss: Annotated[
+        float,
+        typer.Option(
+            "--max-loss", metavar="L", help="With --against, most accuracy lost against it."
+        ),
+    ] = 0.025,
     plots: Annotated[
         Path | None,
         typer.Option("--plots", metavar="DIR", help="Draw reliability and risk-coverage here."),
@@ -83,6 +99,7 @@ def calibrate(
     \b
     ondevice calibrate --data questions.csv
     ondevice calibrate smollm2 --data questions.jsonl --max-error 0.1 --plots plots/
+    ondevice calibrate --data questions.jsonl --against questions.answers/cloud-mine-0123.jsonl
     """
     from ondevice import store
     from ondevice.runtime.answer import Options
@@ -108,6 +125,8 @@ def calibrate(
             encoder=encoder,
             options=wanted,
             answers=answers,
+            against=against,
+            max_loss=max_loss,
             plots=plots,
             threads=threads,
             seed=seed,
@@ -153,12 +172,31 @@ def _fields(report: Report) -> dict[str, str]:
             f"{found.confidence:.0%} confidence ({found.errors} of {found.accepted} were, upper "
             f"bound {found.upper_bound:.1%})",
         }
+    if report.against is not None:
+        fields |= _against(report.against)
     return fields | {
         "AUROC": f"{_interval(report.auroc)}; mean log-probability alone "
         f"{report.mean_logprob_auroc.value:.3f}",
         "ECE": f"{_interval(report.ece)}; {report.ece_by_chance:.3f} by chance alone",
         "learned from": report.chosen,
     }
+
+
+def _against(found: Against) -> dict[str, str]:
+    who = found.model if found.subject.endswith(found.model) else f"{found.subject} {found.model}"
+    return {
+        "against": f"{who}: {_percent(found.rival_accuracy)} right on {found.examples} examples to "
+        f"certify; AUROC of its being right {_interval(found.auroc)}, by {found.chosen}",
+        "stays local then": f"{_percent(found.local_share)} of answers, passed on where the "
+        f"advantage is above {found.advantage:+.3f}",
+        "right then": f"{_percent(found.accuracy)}, {_percent(found.loss, '+')} lost against it "
+        f"alone (at most {found.max_loss:.1%} was asked for, of these and the examples to choose)",
+    }
+
+
+def _percent(of: Interval, sign: str = "") -> str:
+    value, low, high = (f"{x:{sign}.1%}" for x in (of.value, of.low, of.high))
+    return f"{value} ({low} to {high})"
 
 
 def _interval(of: Interval) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ondevice.runtime.evaluate.eval_result import EvalResult
     from ondevice.runtime.evaluate.subjects import CloudUse
-    from ondevice.runtime.report import Table
+    from ondevice.runtime.page import Table
 
 
 def evaluate(

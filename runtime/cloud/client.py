@@ -10,10 +10,10 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
+from ondevice.closing import Closing
 from ondevice.errors import CloudError
 from ondevice.runtime.answer import Message
 from ondevice.runtime.clock import Clock, system_clock
@@ -235,7 +235,7 @@ class CloudClient:
             return self._loading
 
 
-class CloudStream(Iterator[str]):
+class CloudStream(Closing, Iterator[str]):
     """The pieces of one answer; made by `CloudClient.stream`."""
 
     def __init__(self, call: Call) -> None:
@@ -248,17 +248,6 @@ class CloudStream(Iterator[str]):
     def close(self) -> None:
         """Hang up. What was used so far is settled as if the whole answer had been made."""
         self._pieces.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def answer(self) -> CloudAnswer:

@@ -5,7 +5,6 @@ Knows nothing about calls or budgets. Amounts are exact: decimal numbers in, who
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,7 +14,8 @@ from typing import Any
 
 from ondevice import store
 from ondevice.errors import CloudError, OndeviceError
-from ondevice.runtime.fallback.toml_lines import key_lines, nearest
+from ondevice.nearest import closest, nearest
+from ondevice.toml_lines import key_lines
 
 FILE = "prices.toml"
 _SHIPPED = Path(__file__).with_name(FILE)
@@ -105,8 +105,8 @@ class Prices:
         raise UnknownPriceError(self._unknown(model))
 
     def _unknown(self, model: str) -> str:
-        near = difflib.get_close_matches(model, self._table, n=1, cutoff=0.5)
-        hint = f"; the nearest known name is {near[0]!r}" if near else ""
+        near = closest(model, self._table)
+        hint = f"; the nearest known name is {near!r}" if near else ""
         return (
             f"the price of {model!r} is not known, so no budget can be kept: add "
             f'[models."{model}"] with input and output to {self.path}{hint}'

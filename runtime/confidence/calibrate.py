@@ -1,7 +1,7 @@
 """`calibrate`: answers to a person's own examples become a calibration inside the package.
 
 Three splits: coefficients from the first, scaling and the sequence of thresholds from the second,
-the certificate from the third. Knows nothing about the cloud.
+the certificate from the third. Knows no policy and no endpoint.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ondevice.errors import CalibrationError
 from ondevice.package import Package
 from ondevice.progress import Progress
 from ondevice.runtime.answer import Options
+from ondevice.runtime.confidence import against as rivals
 from ondevice.runtime.confidence import calibration as stored
 from ondevice.runtime.confidence import certificate, fit, metrics, regression, samples, splits
 from ondevice.runtime.confidence.calibration import (
@@ -54,6 +55,8 @@ def calibrate(
     encoder: Path | None = None,
     options: Options = Options(),
     answers: Path | None = None,
+    against: Path | None = None,
+    max_loss: float = rivals.MAX_LOSS,
     plots: Path | None = None,
     threads: int | None = None,
     seed: int = 0,
@@ -64,16 +67,21 @@ def calibrate(
     `data`: files of examples, or a folder with one for each split. `answers`: a file of records
     that is added to, so that a run that was stopped goes on; the default is one in the user's
     folder for this package and these options. `encoder`: a folder with an exported encoder for
-    the router, copied into the package. Raises `CalibrationError` when nothing can be learned
-    from the data or an extra is missing, `RequestError` when it cannot be read.
+    the router, copied into the package. `against`: a file of a larger model's records of the same
+    examples, from which it is learned when that one would be right instead; at most `max_loss` of
+    its accuracy is lost. Raises `CalibrationError` when nothing can be learned from the data or
+    an extra is missing, `RequestError` when it cannot be read.
     """
     certificate.check_targets(max_error, confidence)
+    rivals.check_max_loss(max_loss)
     regression.require_sklearn()
     if plots is not None:
         from ondevice.runtime.confidence import curves
 
         curves.require_matplotlib()
     parts = splits.split(splits.read(data), seed)
+    own = f"device:{package.manifest.name}"
+    answered = None if against is None else rivals.read(against, parts, own)
     opened = EncoderRouter(encoder) if encoder is not None and router else None
     key = calibration_key(package, options)
     out = answers or store.home() / "answers" / f"{package.manifest.name}-{key[:12]}.jsonl"
@@ -95,8 +103,14 @@ def calibrate(
     )
     made = scaled(from_fit(fitted, key, opened), choose)
     made = certified(made, choose, prove, max_error, confidence)
+    found_against = None
+    if answered is not None:
+        made, found_against = rivals.learn(
+            made, fitted, answered, (train, choose, prove), max_loss, seed
+        )
     made = replace(made, evidence=_evidence(made, parts, prove))
     report = _report(made, fitted, package, parts, choose, prove, max_error, confidence)
+    report = replace(report, against=found_against)
     if plots is not None:
         report = replace(report, plots=_plot(plots, made, prove, report))
     if opened is not None:
@@ -164,15 +178,9 @@ def probabilities(made: Calibration, of: Samples) -> Floats:
         found[row] = made.probability_of(
             of.values[row],
             made.router_logit(of.prompts[row]),
-            _hidden(of, row),
+            of.hidden(row),
         )
     return found
-
-
-def _hidden(of: Samples, row: int) -> tuple[Floats, Floats] | tuple[None, None]:
-    if of.prompt_hidden is None or of.answer_hidden is None:
-        return None, None
-    return of.prompt_hidden[row], of.answer_hidden[row]
 
 
 def _logits(p: Floats) -> Floats:

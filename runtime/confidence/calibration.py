@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ondevice import files
+from ondevice import files, json_file
 from ondevice.errors import CalibrationError
 from ondevice.package import Package
 from ondevice.runtime.answer import Answer, Options
@@ -23,6 +23,7 @@ from ondevice.runtime.confidence import features, texts
 from ondevice.runtime.confidence.certificate import Certificate
 from ondevice.runtime.confidence.gate import failed_check
 from ondevice.runtime.confidence.kernel import Kernel
+from ondevice.runtime.confidence.rival import Rival
 from ondevice.runtime.confidence.router import EncoderRouter, Router, encoder_identity, sigmoid
 from ondevice.runtime.confidence.stored import NOT_STORED, as_json, build
 
@@ -69,12 +70,14 @@ class Evidence:
 class Assessment:
     """What is thought of an answer. `failed` says which check it failed: `probability` is then 0.
 
-    `router` is the prompt's prior where there is a router.
+    `router` is the prompt's prior where there is a router; `cloud` is P(the rival's answer is
+    right) where there is a rival and no check has failed.
     """
 
     probability: float
     failed: str = ""
     router: float | None = None
+    cloud: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Calibration:
     """P(right) of an answer = sigmoid(slope * (intercept + linear + kernel + router) + offset).
 
     `key` says for which package and decoding it holds: see `calibration_key`. `threshold` and
-    `certificate` are None where nothing could be certified, and `reason` says why.
+    `certificate` are None where nothing could be certified, and `reason` says why. `rival` is
+    there where a larger model's answers were learned from.
     """
 
     key: str
@@ -96,6 +100,7 @@ class Calibration:
     certificate: Certificate | None
     reason: str
     evidence: Evidence | None
+    rival: Rival | None = None
     format_version: int = FORMAT_VERSION
     encoder: EncoderRouter | None = field(
         default=None, compare=False, repr=False, metadata=NOT_STORED
@@ -110,7 +115,7 @@ class Calibration:
         return None if self.router is None else self.router.prior(self.router_logit(prompt))
 
     def assess(self, answer: Answer, prompt: str, schema: str | None = None) -> Assessment:
-        """P(right) with the check that the answer failed, if it failed one.
+        """P(right) and P(the rival is right), with the check that the answer failed, if it did.
 
         `schema` is the text of the JSON schema that was asked for. Raises `CalibrationError`
         when the calibration needs hidden states and the engine gives none.
@@ -122,12 +127,13 @@ class Calibration:
             return Assessment(0.0, failed, prior)
         signals = answer.signals
         values = features.features(signals, answer.finish_reason)
-        probability = self.probability_of(
+        probability, cloud = self.probabilities_of(
             np.concatenate([values, texts.text_features(prompt, answer.text)]),
             logit,
             (signals.prompt_hidden, signals.answer_hidden),
+            None if self.rival is None else self.rival.logit_of(prompt),
         )
-        return Assessment(probability, "", prior)
+        return Assessment(probability, "", prior, cloud)
 
     def router_logit(self, prompt: str) -> float:
         """The router's unscaled logit; 0 without a router."""
@@ -141,6 +147,17 @@ class Calibration:
     ) -> float:
         """P(right) from features (len(NAMES),), the router's logit, and the hidden states
         (hidden,) after the prompt and over the answer."""
+        return self.probabilities_of(values, router_logit, hidden, None)[0]
+
+    def probabilities_of(
+        self,
+        values: Floats,
+        router_logit: float | None,
+        hidden: Sequence[ArrayLike | None],
+        rival_logit: float | None,
+    ) -> tuple[float, float | None]:
+        """P(right) as `probability_of`, and the rival's from `rival_logit`, its logit of the
+        prompt; None without that. The landmarks are compared with once."""
         if self.linear.names != NAMES:
             raise CalibrationError(
                 "this calibration was made by another version of ondevice; run "
@@ -151,9 +168,14 @@ class Calibration:
         logit = self.intercept + float(weights @ standardized)
         if self.router is not None and self.router.weight:
             logit += self.router.weight * (router_logit or 0.0)
+        similar = np.zeros(0)
         if self.kernel is not None:
-            logit += self.kernel.logit(standardized, hidden)
-        return sigmoid(self.slope * logit + self.offset)
+            similar = self.kernel.similar(standardized, hidden)
+            logit += self.kernel.weigh(similar)
+        probability = sigmoid(self.slope * logit + self.offset)
+        if self.rival is None or rival_logit is None:
+            return probability, None
+        return probability, self.rival.probability(rival_logit, standardized, similar)
 
     def warm_up(self) -> None:
         """Make the arrays now, so that the first decision is as fast as the others."""
@@ -161,7 +183,8 @@ class Calibration:
         probe = None if self.kernel is None else self.kernel.probe
         half = np.zeros(0 if probe is None else len(probe.centre) // 2)
         if self.linear.names == NAMES:
-            self.probability_of(np.zeros(len(NAMES)), 0.0, (half, half))
+            rival = None if self.rival is None else self.rival.logit_of("a prompt")
+            self.probabilities_of(np.zeros(len(NAMES)), 0.0, (half, half), rival)
 
     @cached_property
     def _arrays(self) -> tuple[Floats, Floats, Floats]:
@@ -206,17 +229,13 @@ def read(package: Package) -> Calibration | None:
     """
     path = package.folder / FILE
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        data = json_file.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise CalibrationError(f"{path} cannot be read: {error}; calibrate again") from error
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CalibrationError(
-            f"{path} has format version {version}; this ondevice reads up to {FORMAT_VERSION}: "
-            "upgrade ondevice or calibrate again"
-        )
+    remedy = "upgrade ondevice or calibrate again"
+    json_file.require_version(data, FORMAT_VERSION, path, CalibrationError, remedy)
     try:
         calibration = build(Calibration, data)
         _check(calibration)
@@ -262,7 +281,14 @@ def _check(calibration: Calibration) -> None:
         raise CalibrationError("kernel.probe.centre has to hold two hidden states of one length")
     if kernel is not None and kernel.width != len(calibration.linear.names):
         raise CalibrationError("kernel: points have another number of features than linear.names")
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
+    rival = calibration.rival
+    if rival is not None:
+        landmarks = 0 if kernel is None else len(kernel.weights)
+        for name, own, shared in (
+            ("weights", len(rival.weights), len(calibration.linear.names)),
+            ("kernel_weights", len(rival.kernel_weights), landmarks),
+        ):
+            if own not in (0, shared):
+                raise CalibrationError(
+                    f"rival.{name} has {own} entries instead of {shared} or none"
+                )

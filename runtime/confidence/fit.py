@@ -6,7 +6,7 @@ Needs scikit-learn (the extra `calibrate`). Sees the train split only; knows no 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Fit:
-    """The coefficients, the `variants` that were tried, and which was `chosen`."""
+    """The coefficients, the `variants` that were tried, and which was `chosen`.
+
+    `out_of_fold` has the chosen one's logits for the answers that pass their checks (open,),
+    each from the templates of the other folds.
+    """
 
     linear: Linear
     intercept: float
@@ -71,13 +75,15 @@ class Fit:
     router: Router | None
     variants: tuple[Variant, ...]
     chosen: str
+    out_of_fold: Floats = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class _Tried:
-    """Coefficients of one variant."""
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """Coefficients of one variant, and its logits (n,) for templates that were left out."""
 
     variant: Variant
+    out_of_fold: Floats
     weights: Floats  # of the standardized features
     intercept: float
     router_weight: float = 0.0
@@ -126,10 +132,10 @@ def _fit(
     usable, inner = train.take(train.open), folds[train.open]
     mean, scale = (np.array(rounded_all(part)) for part in standard(usable.values))
     features = (usable.values - mean) / scale
-    tried: list[_Tried] = []
+    tried: list[Tried] = []
     if not probe:
         routed = None if routing is None else routing.out_of_fold[train.open]
-        tried += _linear_variants(features, routed, usable.right, inner)
+        tried += linear_variants(features, routed, usable.right, inner)
         tried.append(_kernel_variant("kernel", features, None, usable.right, inner, seed))
     if probe is not False and usable.has_hidden:
         states = usable.states
@@ -139,30 +145,37 @@ def _fit(
         Linear(NAMES, tuple(mean.tolist()), tuple(scale.tolist()), rounded_all(best.weights)),
         rounded(best.intercept),
         best.kernel,
-        None if routing is None else _router(routing, best.router_weight, encoder),
+        None if routing is None else router_of(routing, best.router_weight, encoder),
         tuple(one.variant for one in tried),
         best.variant.name,
+        best.out_of_fold,
     )
 
 
-def _linear_variants(
+def linear_variants(
     features: Floats, routed: Floats | None, right: Floats, folds: Folds
-) -> list[_Tried]:
+) -> list[Tried]:
     """Logistic regression on the features, and on the features with the router's logit."""
     stage = linear_stage(features, right, folds, FEATURE_GRID)
-    tried = [_Tried(_variant("features", stage, right), stage.weights, stage.intercept)]
+    tried = [_tried("features", stage, right)]
     if routed is None:
         return tried
     centre, spread = (float(part[0]) for part in standard(routed[:, None]))
     with_router = np.column_stack([features, (routed - centre) / spread])
     stage = linear_stage(with_router, right, folds, FEATURE_GRID)
     weight = rounded(float(stage.weights[-1]) / spread)
-    variant = _variant("features + router", stage, right)
+    both = _tried("features + router", stage, right)
     intercept = stage.intercept - weight * centre
-    return [*tried, _Tried(variant, stage.weights[:-1], intercept, weight)]
+    both = replace(both, weights=stage.weights[:-1], intercept=intercept, router_weight=weight)
+    return [*tried, both]
 
 
-def _variant(name: str, stage: Stage, right: Floats) -> Variant:
+def _tried(name: str, stage: Stage, right: Floats) -> Tried:
+    return Tried(variant_of(name, stage, right), stage.out_of_fold, stage.weights, stage.intercept)
+
+
+def variant_of(name: str, stage: Stage, right: Floats) -> Variant:
+    """A variant with what cross-validation saw of it."""
     return Variant(name, auroc(stage.out_of_fold, right), log_loss(stage.out_of_fold, right))
 
 
@@ -173,11 +186,9 @@ def _kernel_variant(
     right: Floats,
     folds: Folds,
     seed: int,
-) -> _Tried:
+) -> Tried:
     """Kernel logistic regression; from many examples some are drawn as landmarks (Nyström)."""
-    rows = np.arange(len(right))
-    if len(rows) > LANDMARKS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, LANDMARKS, replace=False))
+    rows = _landmarks(len(right), seed)
     at = len(signals.NAMES)
     kernel = Kernel(
         _block(features[rows, :at]),
@@ -186,14 +197,31 @@ def _kernel_variant(
         None if states is None else _probe(states, rows),
     )
     similar = kernel.similarity(features, states)
+    stage = kernel_stage(similar, similar[rows], right, folds)
+    kernel = replace(kernel, weights=rounded_all(stage.weights))
+    zeros = np.zeros(features.shape[1])
+    return replace(_tried(name, stage, right), weights=zeros, kernel=kernel)
+
+
+def kernel_stage(similar: Floats, landmarks: Floats, right: Floats, folds: Folds) -> Stage:
+    """Kernel logistic regression, its weights those of the landmarks (m,).
+
+    `similar` (n, m) is the kernel of the examples, `landmarks` (m, m) that of the landmarks.
+    """
     # Coordinates in which the L2 penalty is the kernel's own norm.
-    values, vectors = np.linalg.eigh(similar[rows])
+    values, vectors = np.linalg.eigh(landmarks)
     kept = values > values[-1] * 1e-6
     basis = vectors[:, kept] / np.sqrt(values[kept])
     stage = linear_stage(similar @ basis, right, folds, KERNEL_GRID)
-    kernel = replace(kernel, weights=rounded_all(basis @ stage.weights))
-    zeros = np.zeros(features.shape[1])
-    return _Tried(_variant(name, stage, right), zeros, stage.intercept, kernel=kernel)
+    return replace(stage, weights=basis @ stage.weights)
+
+
+def _landmarks(count: int, seed: int) -> NDArray[np.intp]:
+    """Which answers others are compared with."""
+    rows = np.arange(count)
+    if count <= LANDMARKS:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, LANDMARKS, replace=False))
 
 
 def _probe(states: Floats, rows: NDArray[np.intp]) -> Probe:
@@ -222,7 +250,8 @@ def _rows(matrix: Floats) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in matrix.tolist())
 
 
-def _router(stage: Stage, weight: float, encoder: str) -> Router:
+def router_of(stage: Stage, weight: float, encoder: str = "") -> Router:
+    """The classifier of prompts, not scaled; `weight` is its part in P(right)."""
     kept = np.arange(len(stage.weights)) if encoder else np.flatnonzero(stage.weights)
     return Router(
         weights=rounded_all(stage.weights[kept]),

@@ -98,8 +98,17 @@ class Kernel:
 
         Raises `CalibrationError` when hidden states are needed and are not there.
         """
+        return self.weigh(self.similar(features, hidden))
+
+    def similar(self, features: Floats, hidden: Sequence[ArrayLike | None]) -> Floats:
+        """How alike one answer and the landmarks (landmarks,) are; raises as `logit` does."""
         states = self._states(hidden) if self.probe is not None else None
-        return float(self.similarity(features[None], states)[0] @ self._weights)
+        found: Floats = self.similarity(features[None], states)[0]
+        return found
+
+    def weigh(self, similar: Floats) -> float:
+        """The logit of what `similar` gave."""
+        return float(similar @ self._weights)
 
     def similarity(self, features: Floats, states: Floats | None) -> Floats:
         """The kernel (n, landmarks) of features (n, width) and states (n, 2 * hidden)."""
@@ -108,6 +117,11 @@ class Kernel:
         if self.probe is not None and states is not None:
             parts.append(self.probe.block.similarity(self.probe.components(states)))
         return anova(parts)
+
+    def among_landmarks(self) -> Floats:
+        """The kernel (landmarks, landmarks) of the landmarks themselves."""
+        blocks = [self.signals, self.text, *([self.probe.block] if self.probe else [])]
+        return anova([block.similarity(np.array(block.points)) for block in blocks])
 
     def _states(self, hidden: Sequence[ArrayLike | None]) -> Floats:
         assert self.probe is not None

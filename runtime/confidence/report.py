@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ondevice.runtime.confidence.against import Against
 from ondevice.runtime.confidence.calibration import Calibration
 from ondevice.runtime.confidence.fit import Variant
 from ondevice.runtime.confidence.metrics import Interval
@@ -32,7 +33,8 @@ class Report:
     `right` is the share of right answers there. `ece_by_chance` is the calibration error that
     perfect probabilities would show on so few examples. `mean_logprob_auroc` is the simplest
     rival's. `local_share` is the share accepted at the certified threshold, None without one.
-    `variants` and `chosen` tell what cross-validation on the train split saw.
+    `variants` and `chosen` tell what cross-validation on the train split saw. `against` is there
+    where a larger model's answers were given.
     """
 
     calibration: Calibration
@@ -55,6 +57,7 @@ class Report:
     chosen: str
     sure_and_wrong: tuple[SureAndWrong, ...]
     plots: tuple[Path, ...] = ()
+    against: Against | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report without the coefficients; figures that cannot be computed are null."""

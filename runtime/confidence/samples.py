@@ -53,6 +53,12 @@ class Samples:
         assert self.prompt_hidden is not None and self.answer_hidden is not None
         return np.hstack([self.prompt_hidden, self.answer_hidden])
 
+    def hidden(self, row: int) -> tuple[Floats, Floats] | tuple[None, None]:
+        """Both hidden states of one answer, (hidden,) each."""
+        if self.prompt_hidden is None or self.answer_hidden is None:
+            return None, None
+        return self.prompt_hidden[row], self.answer_hidden[row]
+
     def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Samples:
         """The samples at these indices, or where a mask is true."""
         index = np.arange(len(self))[chosen]

@@ -6,14 +6,13 @@ Knows nothing about models and prompts, and does not judge.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from ondevice.errors import RequestError
+from ondevice.nearest import nearest
 
 _LONGEST_PATTERN = 500
 
@@ -172,16 +171,14 @@ def from_json(data: Any) -> Check:
         raise RequestError(f"a check is a JSON object with a kind, not {data!r:.60}")
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise RequestError(f"there is no kind of check {kind!r}{nearest(str(kind), list(KINDS))}")
+        raise RequestError(f"there is no kind of check {kind!r}; {nearest(str(kind), KINDS)}")
     fields = {field.name: field for field in dataclasses.fields(KINDS[kind])}
     given: dict[str, Any] = {}
     for name, value in data.items():
         if name == "kind":
             continue
         if name not in fields:
-            raise RequestError(
-                f"a check of kind {kind} has no {name!r}{nearest(name, list(fields))}"
-            )
+            raise RequestError(f"a check of kind {kind} has no {name!r}; {nearest(name, fields)}")
         given[name] = _typed(f"{kind}.{name}", value, str(fields[name].type))
     missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
     if missing:
@@ -189,12 +186,6 @@ def from_json(data: Any) -> Check:
     check = cast(Check, KINDS[kind](**given))
     _validate(check)
     return check
-
-
-def nearest(word: str, valid: Sequence[str]) -> str:
-    """The end of an error message: the nearest valid word, or all of them."""
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(valid)}"
 
 
 def _typed(name: str, value: Any, declared: str) -> Any:

@@ -29,7 +29,6 @@ from ondevice.runtime.evaluate.check import (
     Regex,
     RougeL,
     from_json,
-    nearest,
     to_json,
 )
 from ondevice.runtime.evaluate.comparison import (
@@ -61,7 +60,6 @@ __all__ = [
     "Verdict",
     "from_json",
     "judge",
-    "nearest",
     "to_json",
 ]
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import gzip
 import io
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ondevice.errors import RequestError
-from ondevice.files import writing
-from ondevice.runtime.evaluate.checkers import Check, Exact, from_json, nearest, to_json
+from ondevice.files import write_bytes
+from ondevice.nearest import nearest
+from ondevice.runtime.evaluate.checkers import Check, Exact, from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -90,19 +88,7 @@ def write(path: Path | str, examples: Sequence[Example]) -> None:
     data = "".join(_line(example) + "\n" for example in examples).encode()
     if path.suffix == ".gz":
         data = _gzipped(data)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    write_bytes(path, data)
 
 
 def _gzipped(data: bytes) -> bytes:
@@ -206,9 +192,7 @@ def _cells(where: str, header: list[str], cells: list[str]) -> dict[str, Any]:
 
 def _known(where: str, what: str, name: str, valid: Sequence[str]) -> None:
     if name not in valid:
-        close = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
-        hint = f"; did you mean {close[0]!r}?" if close else nearest(name, valid)
-        raise RequestError(f"{where}: unknown {what} {name!r}{hint}")
+        raise RequestError(f"{where}: unknown {what} {name!r}; {nearest(name, valid)}")
 
 
 def _example(row: dict[str, Any]) -> Example:

@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ondevice import files
 from ondevice.runtime.evaluate.eval_result import EvalResult
@@ -30,10 +27,7 @@ from ondevice.runtime.evaluate.tables import (
     seconds,
     usd,
 )
-from ondevice.runtime.report import Bar, Chart, Segment, Table
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from ondevice.runtime.page import Bar, Chart, Segment, Table, percent_of, template
 
 
 @dataclass(frozen=True)
@@ -95,9 +89,10 @@ def write(result: EvalResult, path: Path) -> None:
 def render(result: EvalResult) -> str:
     """The page as HTML text. Everything that comes from the result is escaped."""
     names = [subject.name for subject in result.subjects]
-    return _template().render(
+    return template("ondevice.runtime.evaluate", "eval_report.html").render(
         title=f"Evaluation: {', '.join(names)}",
-        names=names,
+        heading=", ".join(names),
+        notes=result.notes,
         result=result,
         overall=overall_table(result.subjects),
         charts=charts(result.subjects),
@@ -129,9 +124,9 @@ def _accuracy_chart(subjects: Sequence[SubjectSummary]) -> Chart:
                 subject.name,
                 value,
                 f"{subject.name}: {value} right, 95% interval {interval(a)}",
-                (Segment(0, _hundredth(a.value, 1), 0),),
-                _hundredth(a.low, 1),
-                _hundredth(a.high, 1),
+                (Segment(0, percent_of(a.value, 1), 0),),
+                percent_of(a.low, 1),
+                percent_of(a.high, 1),
             )
         )
     return Chart(
@@ -148,8 +143,8 @@ def _latency_chart(subjects: Sequence[SubjectSummary]) -> Chart:
     scale = max((spread.p95 for _, spread in times), default=0.0)
     bars = []
     for name, spread in times:
-        middle = _hundredth(spread.median, scale)
-        rest = _hundredth(spread.p95 - spread.median, scale)
+        middle = percent_of(spread.median, scale)
+        rest = percent_of(spread.p95 - spread.median, scale)
         value = f"{seconds(spread.median)}, p95 {seconds(spread.p95)}"
         segments = (Segment(0, middle, 0), Segment(middle, rest, 1))
         bars.append(Bar(name, value, f"{name}: median {value}", segments))
@@ -167,7 +162,7 @@ def _cost_chart(subjects: Sequence[SubjectSummary]) -> Chart:
     bars = []
     for subject in subjects:
         cost = subject.overall.cost_per_1000_usd
-        segments = (Segment(0, _hundredth(cost, scale), 0),)
+        segments = (Segment(0, percent_of(cost, scale), 0),)
         bars.append(Bar(subject.name, usd(cost), f"{subject.name}: {usd(cost)}", segments))
     return Chart(
         "Cost of 1,000 answers",
@@ -175,10 +170,6 @@ def _cost_chart(subjects: Sequence[SubjectSummary]) -> Chart:
         tuple(bars),
         Table("", (), ()),
     )
-
-
-def _hundredth(value: float, scale: float) -> float:
-    return round(100 * value / scale, 3) if scale > 0 else 0.0
 
 
 # ---- frontiers
@@ -290,16 +281,3 @@ def _step(length: float, most: int) -> float:
         return 1.0
     size = 10.0 ** math.floor(math.log10(length / most))
     return next(size * f for f in (1, 2, 5, 10) if length / (size * f) <= most + 1e-9)
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    source = (resources.files("ondevice.runtime.evaluate") / "eval_report.html").read_text(
-        encoding="utf-8"
-    )
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source)

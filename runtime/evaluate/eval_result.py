@@ -6,16 +6,12 @@ Evaluates nothing.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ondevice import files
+from ondevice import files, json_file
 from ondevice.errors import RequestError
-from ondevice.runtime.bench_result import read_json
 from ondevice.runtime.evaluate.frontier import Frontier, Point
 from ondevice.runtime.evaluate.statistics import Estimate, Spread
 from ondevice.runtime.evaluate.summary import Comparison, Group, SubjectSummary
@@ -76,8 +72,7 @@ class EvalResult:
 
     def to_json(self) -> str:
         """The JSON text of the schema."""
-        data = dataclasses.asdict(self)
-        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_file.dumps(dataclasses.asdict(self))
 
     def write(self, path: Path) -> None:
         """Write the JSON atomically. Raises `OndeviceError` where the place cannot be written."""
@@ -86,30 +81,12 @@ class EvalResult:
 
 def read(path: Path) -> EvalResult:
     """Read a result file. Raises `RequestError` naming the file and what is wrong in it."""
-    from jsonschema import Draft202012Validator
-
-    data = read_json(path)
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise RequestError(
-            f"{path} has format version {version}; this ondevice reads up to {FORMAT_VERSION}: "
-            "upgrade ondevice"
-        )
-    problem = next(iter(Draft202012Validator(schema()).iter_errors(data)), None)
-    if problem is not None:
-        where = "/".join(str(part) for part in problem.absolute_path) or "top level"
-        message = " ".join(problem.message.split())[:200]
-        raise RequestError(f"{path} is not an evaluation result: {where}: {message}")
+    data = json_file.read(path)
+    json_file.require_version(data, FORMAT_VERSION, path)
+    if problem := json_file.problem(data, "eval"):
+        raise RequestError(f"{path} is not an evaluation result: {problem}")
     assert isinstance(data, dict)
     return _result(data)
-
-
-@cache
-def schema() -> dict[str, Any]:
-    """The JSON schema of a result."""
-    path = resources.files("ondevice") / "schemas" / "eval.schema.json"
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
 
 
 def _result(data: dict[str, Any]) -> EvalResult:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ondevice.errors import RequestError
 from ondevice.runtime.confidence.features import NAMES
+from ondevice.runtime.confidence.metrics import auroc
 from ondevice.runtime.evaluate import statistics
 from ondevice.runtime.evaluate.dataset import Example
 from ondevice.runtime.evaluate.records import Record
@@ -104,6 +105,7 @@ def frontier(
         raise RequestError(f"{names[0]} needs one confidence for each of {len(examples)} examples")
     data = _Arrays.of(mine, theirs, confidences)
     points = tuple(data.point(threshold) for threshold in data.thresholds())
+    ranked = auroc(confidences, [r.right for r in mine])
     return Frontier(
         small=names[0],
         large=names[1],
@@ -113,7 +115,7 @@ def frontier(
         large_accuracy=statistics.share(sum(r.right for r in theirs), len(theirs)),
         large_cost_usd=float(data.large_cost.mean()),
         large_latency_s=float(data.large_latency.mean()),
-        auroc=statistics.auroc(confidences, [r.right for r in mine]),
+        auroc=None if math.isnan(ranked) else ranked,
         kept_after_failure=sum(bool(r.error) for r in theirs),
         points=points,
         loss_points=LOSS_POINTS,

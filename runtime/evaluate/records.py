@@ -26,8 +26,9 @@ class Record:
     `subject` is such as "device:smollm2" or "cloud:mine". Times in seconds, cost in USD (0 on the
     device). `features` are those of `confidence.features.NAMES`, empty for the cloud; the hidden
     states (hidden,) are kept only when asked for. `question` is the hash of what was asked, so
-    that an answer to a changed question is not taken for one to the new. `error` names a call that
-    gave no answer: it is then not right.
+    that an answer to a changed question is not taken for one to the new. `model` is what an
+    endpoint calls the model that it was asked for. `error` names a call that gave no answer: it is
+    then not right.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Record:
     prompt_hidden: tuple[float, ...] = ()
     answer_hidden: tuple[float, ...] = ()
     question: str = ""
+    model: str = ""
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:

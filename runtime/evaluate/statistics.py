@@ -97,20 +97,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def auroc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
-    """Probability that a right answer has the higher score than a wrong one, ties counted half;
-    None when all are right or all are wrong."""
-    values, truth = np.asarray(scores, np.float64), np.asarray(right, np.bool_)
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if positives == 0 or negatives == 0:
-        return None
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each distinct score, from 1
-    rank_sum = float(ranks[inverse][truth].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
-
-
 def kappa(a: Sequence[bool], b: Sequence[bool]) -> float | None:
     """Cohen's kappa of two judges: agreement beyond chance; None where chance leaves no room."""
     n = len(a)

@@ -180,6 +180,7 @@ class CloudSubject:
             ttft_s=answer.ttft_s,
             latency_s=answer.latency_s,
             cost_usd=answer.cost_usd,
+            model=self._client.endpoint.model,
         )
 
     def _ask(self, example: Example, kind: str) -> CloudAnswer:

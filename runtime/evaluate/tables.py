@@ -9,7 +9,7 @@ from ondevice.runtime.evaluate.eval_result import JudgeSummary
 from ondevice.runtime.evaluate.frontier import Frontier, Point
 from ondevice.runtime.evaluate.statistics import Estimate, Spread
 from ondevice.runtime.evaluate.summary import Comparison, Group, SubjectSummary
-from ondevice.runtime.report import Table
+from ondevice.runtime.page import Table
 
 _ROWS = 11  # thresholds in the table of a frontier; the JSON has all
 

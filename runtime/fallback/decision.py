@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ondevice.nearest import nearest
 from ondevice.runtime.fallback.policy import RESTRICTED, Policy, Where, rule_for
-from ondevice.runtime.fallback.toml_lines import nearest
 
 CloudState = Literal["disabled", "no-route", "unknown", "up", "down"]
 Fit = Literal["calibrated", "other-settings", "none"]
@@ -41,12 +41,16 @@ class Belief:
 
     `fit` "other-settings": it was made for other weights or decoding, so it counts as
     uncalibrated. `prior` is P(right) before inference; `note` says why there is no threshold.
+    `advantage` is what P(cloud right) - P(right) has to exceed for a draft to be passed on; it
+    was learned against the model `rival`, and holds for no other.
     """
 
     fit: Fit = "none"
     threshold: float | None = None
     prior: float | None = None
     note: str = ""
+    advantage: float | None = None
+    rival: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Drafted:
     """What is known of a local answer: the check that failed ("" for none), P(right), the
     lowest mean log-probability if it is given up early, and whether the person stopped it.
 
-    `note` says why the probability is what it is, or why there is none.
+    `note` says why the probability is what it is, or why there is none. `cloud` is P(the cloud's
+    answer is right), None where that is not known or a check has failed.
     """
 
     problem: str = ""
@@ -72,6 +77,7 @@ class Drafted:
     gave_up_at: float | None = None
     stopped: bool = False
     note: str = ""
+    cloud: float | None = None
 
 
 @dataclass(frozen=True)
@@ -271,11 +277,26 @@ def _after(policy: Policy, facts: Facts, belief: Belief, draft: Drafted) -> list
 
 def threshold_of(policy: Policy, task: str, belief: Belief) -> float | None:
     """The probability below which a draft is passed on: the task's, the policy's, the
-    calibration's."""
-    for threshold in (policy.task(task).threshold, policy.threshold, belief.threshold):
-        if threshold is not None:
-            return threshold
-    return None
+    calibration's. None where there is none, or where the advantage decides."""
+    own = _own_threshold(policy, task)
+    if own is not None or _advantage(policy, task, belief) is not None:
+        return own
+    return belief.threshold
+
+
+def _own_threshold(policy: Policy, task: str) -> float | None:
+    given = policy.task(task).threshold
+    return policy.threshold if given is None else given
+
+
+def _advantage(policy: Policy, task: str, belief: Belief) -> float | None:
+    """The calibration's advantage where it decides: for the model it was learned against, and
+    where the policy sets no threshold of its own."""
+    if belief.fit != "calibrated" or _own_threshold(policy, task) is not None:
+        return None
+    if policy.endpoint is None or policy.endpoint.model != belief.rival:
+        return None
+    return belief.advantage
 
 
 def _confidence(policy: Policy, facts: Facts, belief: Belief, draft: Drafted) -> Reason:
@@ -289,16 +310,20 @@ def _confidence(policy: Policy, facts: Facts, belief: Belief, draft: Drafted) ->
     if draft.probability is None:
         note = draft.note or _uncalibrated(belief)
         return Reason("confidence", f"{note}: its confidence is not judged", data=data)
+    advantage = _advantage(policy, facts.task, belief)
+    if advantage is not None:
+        return _compared(draft, draft.probability, advantage, belief.rival, data)
+    other = _another_rival(policy, facts.task, belief)
     value = f"confidence {draft.probability:.2f}"
     if draft.note:
         value = f"{value} ({draft.note})"
     if threshold is None:
         note = belief.note or "no threshold was certified"
-        return Reason("confidence", f"{value}, not judged: {note}", data=data)
+        return Reason("confidence", f"{value}, not judged: {note}{other}", data=data)
     if draft.probability >= threshold:
-        text = f"{value}, at least the threshold {threshold:.2f}"
+        text = f"{value}, at least the threshold {threshold:.2f}{other}"
         return Reason("confidence", text, "device" if calibrated else None, data=data)
-    text = f"{value}, below the threshold {threshold:.2f}"
+    text = f"{value}, below the threshold {threshold:.2f}{other}"
     if calibrated:
         return Reason("confidence", text, "cloud", data=data)
     if policy.consent == "ask":  # a question to the person is no escalation by itself
@@ -306,6 +331,36 @@ def _confidence(policy: Policy, facts: Facts, belief: Belief, draft: Drafted) ->
         return Reason("confidence", text, "cloud", data=data)
     text = f"{text}, but {_uncalibrated(belief)}: not passed on by itself"
     return Reason("confidence", text, data=data)
+
+
+def _compared(
+    draft: Drafted, own: float, advantage: float, rival: str, data: dict[str, Value]
+) -> Reason:
+    """P(right) against the cloud's, which has to be more by above `advantage` (-1 to 1)."""
+    data = data | {"cloud": draft.cloud, "advantage": advantage, "rival": rival}
+    if draft.cloud is None:  # it failed a check of the calibration: nothing to compare
+        text = f"confidence {own:.2f} ({draft.note or 'not compared with the cloud'})"
+        return Reason("confidence", text, "cloud" if draft.note else None, data=data)
+    passed_on = draft.cloud - own > advantage
+    if draft.cloud > own:
+        how = "more likely right" if passed_on else "hardly more likely right"
+    else:
+        how = "likely enough right" if passed_on else "less likely right"
+    text = f"the cloud is {how}: {draft.cloud:.2f} against {own:.2f}"
+    text = f"{text} (passed on above {advantage:+.2f})"
+    return Reason("confidence", text, "cloud" if passed_on else "device", data=data)
+
+
+def _another_rival(policy: Policy, task: str, belief: Belief) -> str:
+    """Why a calibration's advantage is not used, where it belongs to another model."""
+    if belief.advantage is None or policy.endpoint is None or belief.fit != "calibrated":
+        return ""
+    if _own_threshold(policy, task) is not None or policy.endpoint.model == belief.rival:
+        return ""
+    return (
+        f" (whether the cloud would be right was learned of {belief.rival}, not of "
+        f"{policy.endpoint.model})"
+    )
 
 
 def _uncalibrated(belief: Belief) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from ondevice.closing import Closing
 from ondevice.errors import RequestError
 from ondevice.runtime.answer import Message, Options
 from ondevice.runtime.clock import Clock, system_clock
@@ -43,7 +43,7 @@ class About:
     verify: Verify | None = None
 
 
-class Fallback:
+class Fallback(Closing):
     """A model with a policy, and with a cloud client where the policy has an endpoint.
 
     `key` gives the calibration key of the model under given options, by default its package's;
@@ -123,17 +123,6 @@ class Fallback:
     def close(self) -> None:
         """Free the model; see `Model.close`."""
         self.model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _request(
         self,

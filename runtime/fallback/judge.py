@@ -70,8 +70,12 @@ class Judge:
         threshold, note = calibration.threshold, calibration.reason
         if calibration.key != self._key(options):
             return Belief("other-settings", threshold, note=note)
+        advantage, rival = None, ""
+        if calibration.rival is not None:
+            advantage, rival = calibration.rival.advantage, calibration.rival.model
         try:
-            return Belief("calibrated", threshold, calibration.prior(prompt), note)
+            prior = calibration.prior(prompt)
+            return Belief("calibrated", threshold, prior, note, advantage, rival)
         except CalibrationError as error:
             return Belief(note=str(error))
 
@@ -104,7 +108,13 @@ class Judge:
             thought = self.calibration.assess(answer, facts.prompt, schema)
         except CalibrationError as error:
             return Drafted(problem, stopped=stopped, note=str(error))
-        return Drafted(problem, thought.probability, stopped=stopped, note=thought.failed)
+        return Drafted(
+            problem,
+            thought.probability,
+            stopped=stopped,
+            note=thought.failed,
+            cloud=thought.cloud,
+        )
 
 
 def key_of(package: Package | None) -> Callable[[Options], str]:

@@ -98,8 +98,9 @@ _CLASSES = MappingProxyType({"public": True, "general": True, "personal": False,
 class Policy:
     """All of it. The default lets nothing leave.
 
-    `threshold` None takes what `ondevice calibrate` certified; `route_below` None sends no question
-    straight on by the router's guess.
+    `threshold` None takes what `ondevice calibrate` found: the advantage of the endpoint's model
+    where it was calibrated against that one, else the certified threshold. `route_below` None
+    sends no question straight on by the router's guess.
     """
 
     consent: Consent = "never"

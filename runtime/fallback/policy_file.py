@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ondevice.errors import OndeviceError, PolicyError
+from ondevice.nearest import nearest
 from ondevice.runtime.fallback.needs import NEEDS
 from ondevice.runtime.fallback.policy import (
     REDACTIONS,
@@ -28,7 +29,7 @@ from ondevice.runtime.fallback.policy import (
     TokenPrice,
     Where,
 )
-from ondevice.runtime.fallback.toml_lines import KeyPath, key_lines, nearest
+from ondevice.toml_lines import KeyPath, key_lines
 
 if TYPE_CHECKING:
     from ondevice.runtime.cloud.endpoint import Deadlines, Endpoint

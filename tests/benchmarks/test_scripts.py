@@ -5,33 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[2]))  # after the installed package
 
-from benchmarks.answers import compare, sign_test
+from benchmarks.answers import compare
 from benchmarks.checks import says
 from benchmarks.common import Lines
 from benchmarks.fidelity import WINDOW, windows_of
 from benchmarks.tasks import Prompt
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "p"),
-    [(0, 0, 1.0), (3, 3, 1.0), (0, 1, 1.0), (0, 5, 0.0625), (5, 0, 0.0625), (1, 9, 22 / 1024)],
-)
-def test_the_sign_test_gives_the_binomial_tail_of_both_sides(
-    first: int, second: int, p: float
-) -> None:
-    assert sign_test(first, second) == pytest.approx(p)
-
-
-@given(st.integers(0, 200), st.integers(0, 200))
-def test_the_sign_test_is_symmetric_and_a_probability(first: int, second: int) -> None:
-    assert sign_test(first, second) == sign_test(second, first)
-    assert 0 < sign_test(first, second) <= 1
 
 
 def test_a_comparison_counts_each_prompt_once() -> None:

@@ -59,6 +59,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ("[gpu]\nusd_per_hour = [1]", "is not a number"),
         ("[workload]\ninput_tokens = 1.5", "give a whole number"),
         ("[gpu.usd_per_hour]\nsource = 'x'", "line 1: gpu.usd_per_hour: the table needs a `value`"),
+        ("\n[gpu.usd_per_hour.x]", "line 2: gpu.usd_per_hour: the table needs a `value`"),
         ("[gpu.usd_per_hour]\nvalue = 1\nsrc = 'x'", "unknown entry 'src'"),
         ("x = 1", "line 1: no assumption 'x'"),
         ("[gpu", "is not valid TOML"),

@@ -13,8 +13,8 @@ from eval_fakes import ScriptedSource, third_wrong
 from jsonschema import Draft202012Validator
 
 from ondevice import cli
+from ondevice.json_file import schema
 from ondevice.runtime.evaluate import subjects
-from ondevice.runtime.evaluate.eval_result import schema
 
 Captured = pytest.CaptureFixture[str]
 
@@ -65,8 +65,8 @@ def test_json_follows_its_schema_and_is_what_is_written(
     assert cli.run(command.split()) == 0
     out = capsys.readouterr().out
     assert out == (place / "r.json").read_text(encoding="utf-8")
-    Draft202012Validator(schema()).validate(json.loads(out))
-    Draft202012Validator.check_schema(schema())
+    Draft202012Validator(schema("eval")).validate(json.loads(out))
+    Draft202012Validator.check_schema(schema("eval"))
     assert (place / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert len(list((place / "kept").glob("device-one-*.jsonl"))) == 1
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from ondevice import json_file
 from ondevice.errors import EngineError, OndeviceError, RequestError
 from ondevice.package import Package
 from ondevice.runtime import bench, bench_result, bench_setup, bench_worker, llamacpp
@@ -212,8 +213,8 @@ def test_a_result_fits_its_schema_and_comes_back_the_same(tmp_path: Path) -> Non
     settings = Settings(8, 4, 3, repetitions=3, agreement=True)
     found = measure([subject("a", clock), subject("b", clock)], settings)
     data = json.loads(found.to_json())
-    Draft202012Validator.check_schema(bench_result.schema())
-    Draft202012Validator(bench_result.schema()).validate(data)
+    Draft202012Validator.check_schema(json_file.schema("bench"))
+    Draft202012Validator(json_file.schema("bench")).validate(data)
     assert data["engines"][0]["metrics"][0]["statistics"]["n"] == 3
     found.write(tmp_path / "r.json")
     assert bench_result.read(tmp_path / "r.json") == found

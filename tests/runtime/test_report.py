@@ -2,47 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from bench_fakes import DEVICE, IDLE, result, subject
+from html_page import HOSTILE, Page
 
 from ondevice.errors import OndeviceError
 from ondevice.runtime import bench, report
 from ondevice.runtime.bench import Settings
 from ondevice.runtime.bench_result import Result
 from ondevice.runtime.clock import ScriptedClock
-
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-HOSTILE = '<script>alert(1)</script>" onload="x & {{ 7*7 }}'
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def measured() -> Result:

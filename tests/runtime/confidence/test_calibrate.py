@@ -148,6 +148,68 @@ def test_the_command_prints_the_share_that_stays_local(
     assert found["certificate"] is None and "cannot certify" in found["reason"]
 
 
+def rivals(folder: Path, of: World, **changes: object) -> Path:
+    """A larger model's answers: right but for every fourth."""
+    path = folder / "rival.jsonl"
+    made = [
+        replace(
+            record,
+            subject="cloud:mine",
+            model="large",
+            text="no" if i % 4 == 0 else f"yes {i}",
+            features=(),
+            **changes,  # type: ignore[arg-type]
+        )
+        for i, record in enumerate(of.records)
+    ]
+    records.write(path, made)
+    return path
+
+
+def test_with_a_larger_models_answers_it_also_learns_when_that_is_worth_asking(
+    package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = world(600, 1)
+    data, answers = written(tmp_path, of, package)
+    arguments = [str(package.folder), "--data", str(data), "--answers", str(answers)]
+    assert cli.run(["calibrate", *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["against"] is None
+    before = stored.read(package)
+    arguments += ["--against", str(rivals(tmp_path, of)), "--max-loss", "0.1"]
+    assert cli.run(["calibrate", *arguments]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "against cloud:mine large: 75.0% (" in printed
+    assert "stays local then" in printed and "at most 10.0% was asked for" in printed
+    read = stored.read(package)
+    assert before is not None and read is not None and read.rival is not None
+    assert (read.rival.subject, read.rival.model) == ("cloud:mine", "large")
+    assert read.rival.kept is not None and 0 < read.rival.kept.local_share < 1
+    # P(right) and its certificate are what they were.
+    assert replace(read, rival=None) == before
+    assert cli.run(["calibrate", *arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["against"]
+    assert found["local_share"]["value"] == read.rival.kept.local_share
+    assert found["local_share"]["low"] <= found["local_share"]["value"]
+    assert found["advantage"] == read.rival.advantage and found["chosen"]
+
+
+def test_a_bad_rival_is_one_line_before_any_question_is_answered(
+    package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = world(150, 2)
+    data, _ = written(tmp_path, of, package)
+    arguments = ["calibrate", str(package.folder), "--data", str(data), "--answers", "no.jsonl"]
+    for path, loss, said in (
+        (tmp_path / "missing.jsonl", "0.1", "cannot read the records"),
+        (rivals(tmp_path, of), "1.5", "max loss"),
+        (rivals(tmp_path, of, question="old"), "0.1", "has answers of cloud:mine to 0 of 50"),
+    ):
+        code = cli.run([*arguments, "--against", str(path), "--max-loss", loss])
+        error = capsys.readouterr().err
+        assert code == 2 and said in error and error.strip().count("\n") == 0
+    assert stored.read(package) is None
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -28,6 +28,7 @@ from ondevice.runtime.confidence.certificate import Certificate
 from ondevice.runtime.confidence.gate import failed_check
 from ondevice.runtime.confidence.kernel import Block, Kernel, Probe
 from ondevice.runtime.confidence.ngrams import ngrams
+from ondevice.runtime.confidence.rival import Kept, Rival
 from ondevice.runtime.confidence.router import Router, encoder_identity
 
 PROMPT = "Extract the name as JSON: Ann is here."
@@ -55,6 +56,12 @@ def calibration(**changes: object) -> Calibration:
         "evidence": Evidence(10, 10, 10, 0.5, None, 0.1, 0.2),
     }
     return Calibration(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def rival(**changes: object) -> Rival:
+    router = replace(calibration().router, weight=2.0)  # type: ignore[type-var]
+    made = Rival("cloud:c", "large", 0.5, (), (), router, 2.0, 0.25, 0.125, 0.025)
+    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def answer(text: str = "Ann", reason: str = "stop", **signals: object) -> Answer:
@@ -144,6 +151,26 @@ def test_the_router_counts_by_its_weight_and_gives_the_prior() -> None:
     assert made.assess(answer(), PROMPT).router == made.prior(PROMPT)
 
 
+def test_the_rivals_probability_is_the_scaled_sum_of_its_own_parts() -> None:
+    own = calibration(kernel=kernel())
+    assert own.router is not None and own.kernel is not None
+    given, logit = answer(), own.router.logit(PROMPT)
+    assert own.assess(given, PROMPT).cloud is None
+    made = replace(own, rival=rival())
+    assert made.assess(given, PROMPT).cloud == pytest.approx(sigmoid(2 * (0.5 + 2 * logit) + 0.25))
+    assert made.probability(given, PROMPT) == own.probability(given, PROMPT)
+    at = NAMES.index("logprob_mean")
+    weights = tuple(3.0 if i == at else 0.0 for i in range(len(NAMES)))
+    made = replace(own, rival=rival(weights=weights, router=None))
+    assert made.assess(given, PROMPT).cloud == pytest.approx(sigmoid(2 * (0.5 - 3) + 0.25))
+    made = replace(own, rival=rival(kernel_weights=own.kernel.weights, router=None))
+    similar = own.assess(given, PROMPT).probability  # 2 * (0.5 - 1 + kernel) - 0.25
+    kernel_logit = (np.log(similar / (1 - similar)) + 0.25) / 2 + 0.5
+    assert made.assess(given, PROMPT).cloud == pytest.approx(
+        sigmoid(2 * (0.5 + kernel_logit) + 0.25)
+    )
+
+
 def test_without_a_router_there_is_no_prior() -> None:
     assert calibration(router=None).prior(PROMPT) is None
     assert 0 < calibration(router=None).probability(answer(), PROMPT) < 1
@@ -182,7 +209,7 @@ def test_the_schema_that_was_asked_for_is_a_check(text: str, said: str) -> None:
     assert (calibration().assess(answer(text), PROMPT, SCHEMA).probability == 0) == bool(said)
 
 
-def test_both_probabilities_together_take_less_than_a_millisecond() -> None:
+def test_all_probabilities_together_take_less_than_a_millisecond() -> None:
     size, count = 896, 500
     rng = np.random.default_rng(0)
 
@@ -197,6 +224,7 @@ def test_both_probabilities_together_take_less_than_a_millisecond() -> None:
             Probe(rows(32, 2 * size), (0.0,) * (2 * size), Block(rows(count, 32), 0.1, 0.5)),
         ),
         router=replace(calibration().router, weight=1.0),
+        rival=rival(weights=(0.5,) * len(NAMES), kernel_weights=(0.5,) * count),
     )
     given = answer(
         "an answer of some words " * 12,
@@ -221,6 +249,8 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path, tiny_package: Packag
     for made in (
         calibration(kernel=kernel(Probe(((1e-7, 3.0),), (0.0, 1.0), block(1, 1.0, 2.0)))),
         calibration(router=None, threshold=None, certificate=None, reason="cannot", evidence=None),
+        calibration(rival=rival(kept=Kept(10, 0.5, 0.6, 0.7, 0.1))),
+        calibration(kernel=kernel(), rival=rival(kernel_weights=(1.0, 2.0), router=None)),
     ):
         stored.write(package, made)
         assert stored.read(package) == made
@@ -262,13 +292,18 @@ def test_a_package_without_a_calibration_has_none(tiny_package: Package, tmp_pat
         (lambda d: d.update(certificate=None), "go together"),
         (lambda d: d["certificate"].pop("errors"), r"certificate\.errors is missing"),
         (lambda d: d.update(format_version=2), "upgrade ondevice"),
+        (lambda d: d["rival"].update(advantage=1.5), r"rival\.advantage has to be from -1 to 1"),
+        (lambda d: d["rival"].update(weights=[1.0]), r"rival\.weights has 1 entries instead of"),
+        (lambda d: d["rival"].update(kernel_weights=[1.0]), r"rival\.kernel_weights has 1 entr"),
+        (lambda d: d["rival"].pop("model"), r"rival\.model is missing"),
+        (lambda d: d["rival"]["router"].update(encoder="e"), r"rival\.router\.encoder has to be e"),
     ],
 )
 def test_a_damaged_file_is_an_error_that_names_the_field(
     change: object, said: str, tiny_package: Package, tmp_path: Path
 ) -> None:
     package = copied(tiny_package, tmp_path)
-    stored.write(package, calibration(kernel=kernel()))
+    stored.write(package, calibration(kernel=kernel(), rival=rival()))
     path = package.folder / stored.FILE
     data = json.loads(path.read_text())
     change(data)  # type: ignore[operator]

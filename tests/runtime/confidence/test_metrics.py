@@ -37,6 +37,10 @@ def test_auroc_agrees_with_scikit_learn(scored: list[tuple[float, bool]]) -> Non
         assert metrics.auroc(scores, right) == pytest.approx(roc_auc_score(right, scores))
 
 
+def test_auroc_takes_answers_without_a_confidence_as_least_sure() -> None:
+    assert metrics.auroc([-math.inf, 0.5, 0.9], [False, True, True]) == 1
+
+
 def test_augrc_is_the_area_under_the_share_of_accepted_errors() -> None:
     rng = np.random.default_rng(0)
     scores = rng.permutation(50) / 50

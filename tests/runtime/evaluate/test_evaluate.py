@@ -111,9 +111,10 @@ def test_failures_are_kept_told_and_asked_again_only_when_wanted(tmp_path: Path)
 
 
 CHILD = """
-import sys
+import signal, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is told to ignore it
 from test_evaluate import ScriptedSource, scripted, third_wrong
 scripted(Path({folder!r}), ScriptedSource(third_wrong, pause_s=0.05)).run()
 """
@@ -327,6 +328,8 @@ def test_a_budget_that_ends_stops_the_run_and_keeps_what_was_answered(
     assert 0 < asked < 30
     (file,) = (tmp_path / "answers").glob("cloud-mine-*.jsonl")
     assert len(records.read(file)) == asked
+    # Learning against these answers needs to know whose they are.
+    assert {r.model for r in records.read(file) if not r.error} == {"large"}
 
 
 def test_the_off_switch_is_told_before_anything_is_answered(home: Path, tmp_path: Path) -> None:

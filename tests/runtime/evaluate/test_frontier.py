@@ -92,6 +92,7 @@ def test_a_small_model_that_is_better_stays_local_altogether() -> None:
     result = made([(0.5, True, False)] * 4)
     assert result.at_loss is not None
     assert result.at_loss.local_share == 1
+    assert result.auroc is None  # there is no wrong answer to rank below
 
 
 def test_where_the_large_model_failed_the_local_answer_is_kept() -> None:

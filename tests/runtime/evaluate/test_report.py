@@ -3,11 +3,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from eval_fakes import example, record
+from html_page import HOSTILE, Page
 
 from ondevice.errors import OndeviceError, RequestError
 from ondevice.runtime.evaluate import eval_report, summary, tables
@@ -16,36 +16,7 @@ from ondevice.runtime.evaluate.eval_result import DataSet, EvalResult, JudgeSumm
 from ondevice.runtime.evaluate.frontier import frontier, mean_logprob
 from ondevice.runtime.evaluate.statistics import share
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-HOSTILE = '<script>alert(1)</script>" onload="x & {{ 7*7 }}'
 NAMES = ("device:small", "cloud:large")
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def result(n: int = 60, cost: float = 0.001, name: str = NAMES[0]) -> EvalResult:

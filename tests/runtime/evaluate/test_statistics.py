@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,22 +33,6 @@ def test_holm_adjusts_step_by_step() -> None:
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
     assert statistics.holm([]) == []
-
-
-@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=30))
-def test_auroc_counts_pairs_with_ties_as_half(pairs: list[tuple[int, bool]]) -> None:
-    right = [score for score, truth in pairs if truth]
-    wrong = [score for score, truth in pairs if not truth]
-    found = statistics.auroc([score for score, _ in pairs], [truth for _, truth in pairs])
-    if not right or not wrong:
-        assert found is None
-        return
-    wins = sum((a > b) + 0.5 * (a == b) for a, b in itertools.product(right, wrong))
-    assert found == pytest.approx(wins / (len(right) * len(wrong)))
-
-
-def test_auroc_takes_answers_without_a_confidence_as_least_sure() -> None:
-    assert statistics.auroc([-float("inf"), 0.5, 0.9], [False, True, True]) == 1.0
 
 
 def test_kappa_of_the_textbook_example() -> None:

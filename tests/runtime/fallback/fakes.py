@@ -15,6 +15,7 @@ from ondevice.runtime.clock import ScriptedClock
 from ondevice.runtime.cloud.client import CloudAnswer, Preview, Purpose
 from ondevice.runtime.cloud.endpoint import Endpoint
 from ondevice.runtime.confidence.calibration import Assessment, Calibration
+from ondevice.runtime.confidence.rival import Rival
 from ondevice.runtime.engine import Logits
 from ondevice.runtime.fallback.decision import CloudState
 from ondevice.runtime.fallback.fallback import Fallback
@@ -149,7 +150,10 @@ class FakeCalibration:
         prior: float | None = None,
         key: str = "fits",
         error: Exception | None = None,
+        rival: Rival | None = None,
+        cloud: float | None = None,
     ) -> None:
+        self.rival, self._cloud = rival, cloud
         self.key, self.threshold, self._prior = key, threshold, prior
         self.reason = "" if threshold is not None else "cannot certify: 10 examples are too few"
         self._probability, self._error = probability, error
@@ -160,7 +164,7 @@ class FakeCalibration:
     def assess(self, answer: Answer, prompt: str, schema: str | None = None) -> Assessment:
         if self._error is not None:
             raise self._error
-        return Assessment(self._probability)
+        return Assessment(self._probability, cloud=self._cloud)
 
 
 def fallback(

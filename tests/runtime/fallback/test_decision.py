@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from ondevice.runtime.confidence.calibration import Calibration
+from ondevice.runtime.confidence.rival import Rival
 from ondevice.runtime.fallback import agreement
 from ondevice.runtime.fallback.decision import (
     Belief,
@@ -20,6 +21,7 @@ from ondevice.runtime.fallback.decision import (
     Facts,
     Standing,
     decide,
+    threshold_of,
 )
 from ondevice.runtime.fallback.fallback import Fallback
 from ondevice.runtime.fallback.policy import Policy, Rule, Task
@@ -250,3 +252,91 @@ def test_decisions_are_timed() -> None:
     made.clock = time.perf_counter
     reply = made.answer("Where?", options())
     assert 0 < reply.decision_s < 1
+
+
+AGAINST = Belief("calibrated", 0.7, advantage=0.1, rival="large")
+
+
+def compared(own: float, cloud: float | None, belief: Belief = AGAINST, **more: object) -> Decision:
+    draft = Drafted(probability=own, cloud=cloud, **more)  # type: ignore[arg-type]
+    return decide(ALWAYS, Facts("x"), belief, UP, draft)
+
+
+def test_the_cloud_is_asked_where_it_is_more_likely_right_by_the_advantage() -> None:
+    gone = compared(0.35, 0.81)
+    assert (gone.where, gone.wanted) == ("cloud", True)
+    assert gone.why == "the cloud is more likely right: 0.81 against 0.35 (passed on above +0.10)"
+    assert gone.reasons[-1].data["cloud"] == 0.81
+    assert gone.reasons[-1].data["advantage"] == 0.1
+    assert gone.reasons[-1].data["threshold"] is None  # it decided nothing
+    # Both are likely wrong: P(right) is far below the threshold, and asking would be a waste.
+    stays = compared(0.1, 0.15)
+    assert (stays.where, stays.wanted) == ("device", False)
+    assert "hardly more likely right: 0.15 against 0.10" in stays.why
+
+
+@pytest.mark.parametrize(
+    ("advantage", "own", "cloud", "where"),
+    [
+        (0.25, 0.5, 0.75, "device"),  # at the advantage itself it stays, as when it was chosen
+        (0.25, 0.5, 0.76, "cloud"),
+        (-0.25, 0.75, 0.5, "device"),
+        (-0.25, 0.75, 0.51, "cloud"),
+        (-1.0, 0.99, 0.01, "cloud"),
+        (1.0, 0.01, 0.99, "device"),
+    ],
+)
+def test_the_advantage_is_a_limit_of_the_difference(
+    advantage: float, own: float, cloud: float, where: str
+) -> None:
+    belief = Belief("calibrated", 0.7, advantage=advantage, rival="large")
+    decision = compared(own, cloud, belief)
+    assert decision.where == where
+    assert ("less likely right" in decision.why) is (where == "device" and cloud < own)
+    assert ("likely enough right" in decision.why) is (where == "cloud" and cloud < own)
+
+
+def test_a_failed_check_is_passed_on_whatever_the_advantage() -> None:
+    decision = decide(ALWAYS, Facts("x"), AGAINST, UP, Drafted("it is no JSON", 0.9, cloud=0.1))
+    assert (decision.where, decision.why) == ("cloud", "it is no JSON")
+    cut = compared(0.0, None, note="the answer was cut off at its longest length")
+    assert cut.where == "cloud" and "cut off" in cut.why
+    assert compared(0.0, None).where == "device"  # not known is no reason
+
+
+def test_a_threshold_of_the_policy_comes_before_the_advantage() -> None:
+    own = Policy(consent="always", endpoint=ENDPOINT, threshold=0.3)
+    draft = Drafted(probability=0.4, cloud=0.99)
+    assert decide(own, Facts("x"), AGAINST, UP, draft).where == "device"
+    tasks = MappingProxyType({"t": Task("t", threshold=0.3)})
+    own = Policy(consent="always", endpoint=ENDPOINT, tasks=tasks)
+    assert decide(own, Facts("x", "t"), AGAINST, UP, draft).where == "device"
+    assert decide(own, Facts("x"), AGAINST, UP, draft).where == "cloud"
+    assert threshold_of(own, "t", AGAINST) == 0.3
+    assert threshold_of(own, "", AGAINST) is None
+
+
+def test_the_advantage_over_another_model_than_the_endpoints_is_not_used_and_said_so() -> None:
+    other = Belief("calibrated", 0.7, advantage=0.1, rival="larger")
+    stays = compared(0.75, 0.99, other)
+    assert stays.where == "device"
+    assert stays.why == (
+        "confidence 0.75, at least the threshold 0.70 (whether the cloud would be right was "
+        "learned of larger, not of large)"
+    )
+    assert compared(0.6, 0.0, other).where == "cloud"
+    assert threshold_of(ALWAYS, "", other) == 0.7
+    unsure = compared(0.1, 0.9, Belief("calibrated", None, advantage=0.1, rival="larger"))
+    assert unsure.where == "device" and "learned of larger, not of large" in unsure.why
+
+
+def test_an_advantage_of_other_settings_passes_nothing_on() -> None:
+    rival = Rival("cloud:loop", "large", 0.0, (), (), None, 1.0, 0.0, 0.1, 0.025)
+    for key, source in (("fits", "cloud"), ("another", "device")):
+        cloud = FakeCloud()
+        made, _ = fallback(
+            ALWAYS, cloud, FakeCalibration(0.35, None, key=key, rival=rival, cloud=0.81)
+        )
+        reply = made.answer("Where?", options())
+        assert reply.source == source
+        assert ("more likely right: 0.81 against 0.35" in reply.reason) is (source == "cloud")

@@ -22,7 +22,6 @@ from ondevice.runtime.fallback.policy_file import (
     parse_policy,
     read_policy,
 )
-from ondevice.runtime.fallback.toml_lines import key_lines
 
 FILE = Path("policy.toml")
 EXAMPLES = re.sub(r"(?m)^#(?=[a-z\[])", "", default_text())
@@ -169,23 +168,6 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
         policy(text)
     except PolicyError as error:
         assert "policy.toml" in str(error)
-
-
-NAMES = st.sampled_from(["a", "b", "c-d", '"e f"'])
-
-
-@given(st.lists(st.tuples(NAMES, st.booleans()), max_size=6), st.integers(0, 3))
-def test_lines_are_found_whatever_lies_between(entries: list[tuple[str, bool]], blank: int) -> None:
-    lines, expected = [], {}
-    for number, (name, multi) in enumerate(entries):
-        lines += [""] * blank + [f"[t{number}.{name}]", "# [x]"]
-        plain = name.strip('"')
-        expected[f"t{number}", plain, "k"] = len(lines) + 1
-        lines += ['k = """', "[no.header]", 'z = 1"""'] if multi else ["k = [1,", "  2]"]
-        expected[f"t{number}", plain, "l"] = len(lines) + 1
-        lines.append("l.m = { n = 1 }")
-    found = key_lines("\n".join(lines))
-    assert {path: found[path] for path in expected} == expected
 
 
 @pytest.mark.parametrize(

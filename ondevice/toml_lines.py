@@ -1,11 +1,10 @@
 """Where in a TOML text a key stands, so that an error can name its line.
 
-Knows nothing about policies.
+Knows nothing about what the keys mean.
 """
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from typing import Any
@@ -37,14 +36,10 @@ def key_lines(text: str) -> dict[KeyPath, int]:
         else:
             for path in _paths(data):
                 found.setdefault((*table, *path), first)
+    for path, first in list(found.items()):
+        for end in range(1, len(path)):  # [a.b] makes the table a too
+            found.setdefault(path[:end], first)
     return found
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What to suggest for a word that is not known: the nearest one, or all of them."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
 
 
 def _statements(text: str) -> list[tuple[int, str]]:
