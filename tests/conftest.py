@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from checkpoints import tiny, write_checkpoint
 from ondevice import lock, pull
 from ondevice.export.convert import convert
 from ondevice.package import Package
+
+# `benchmarks` and `recipes` are no part of the package. Last, so that the installed package comes
+# before the folder of the same name.
+sys.path.append(str(Path(__file__).parent.parent))
 
 # Children must import the installed package, not the folder of the same name they start in.
 os.environ["PYTHONSAFEPATH"] = "1"
