@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ondevice import json_lines
 from ondevice.export.convert import convert
 from ondevice.package import Package, open_package
 
@@ -43,7 +43,8 @@ class Lines:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._done = {line["key"]: line for line in _read(path)}
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        self._done = {line["key"]: line for line in json_lines.whole(text)}
 
     def get(self, name: str) -> dict[str, Any] | None:
         """The line with this key, None when it is still to be made."""
@@ -52,21 +53,9 @@ class Lines:
     def add(self, name: str, **values: Any) -> dict[str, Any]:
         """Append a line with its key; it is on the disk when this returns."""
         line = {"key": name, **values}
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            # The line end comes first: what an interruption cut off then stays a line of its own.
-            file.write("\n" + json.dumps(line, ensure_ascii=False))
+        json_lines.append(self._path, line)
         self._done[name] = line
         return line
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            yield json.loads(line)
-        except ValueError:  # the empty first line, or one cut off by an interruption
-            continue
 
 
 def print_json(value: object) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ondevice import files
+from ondevice import files, json_lines
 from ondevice.errors import RequestError
 
 
@@ -99,12 +99,7 @@ def _lines(path: Path) -> Iterator[Record]:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     except (OSError, EOFError, ValueError) as error:
         raise RequestError(f"cannot read the records in {path}: {error}") from error
-    for line in text.split("\n"):
-        try:
-            parsed = json.loads(line)
-        except ValueError:  # empty, or cut off
-            continue
-        yield from_json(parsed)
+    yield from map(from_json, json_lines.whole(text))
 
 
 def write(path: Path, records: Sequence[Record]) -> None:
@@ -126,7 +121,4 @@ class Appender:
 
     def add(self, record: Record) -> None:
         """Append one record."""
-        line = json.dumps(record.to_json(), ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            # The line end comes first: what an interruption cut off then stays a line of its own.
-            file.write("\n" + line)
+        json_lines.append(self._path, record.to_json())
