@@ -1,0 +1,1 @@
+"""The offline desktop assistant: conversations, documents, a page and a native window."""

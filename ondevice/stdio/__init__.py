@@ -1,0 +1,1 @@
+"""The runtime over JSON-RPC on stdin and stdout, for programs that should open no port."""
