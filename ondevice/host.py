@@ -16,7 +16,7 @@ from ondevice.closing import Closing
 from ondevice.errors import OndeviceError, RequestError
 from ondevice.nearest import closest
 from ondevice.package import Package
-from ondevice.runtime.answer import Message, Options
+from ondevice.runtime.answer import Message, Options, RawText
 from ondevice.runtime.clock import Clock, system_clock
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ondevice.runtime.fallback.fallback import Fallback
     from ondevice.runtime.fallback.policy import Mode, Policy
     from ondevice.runtime.fallback.reply import Event, Proposal
+    from ondevice.runtime.model import Model
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class Ask:
     """One question with everything that belongs to it; `model` "" is the first.
 
     `task`, `data_class`, `wish` and `schema` as in `ondevice.runtime.fallback.fallback.About`.
+    `raw` is a text to continue in place of `messages`; for `Host.pieces` alone.
     """
 
     messages: tuple[Message, ...]
@@ -58,6 +60,7 @@ class Ask:
     data_class: str = ""
     wish: Wish = "none"
     schema: dict[str, Any] | None = None
+    raw: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Host(Closing):
     """Models by name under one policy.
 
     `queue` questions may wait while one is answered. `keep_open` models stay in memory, the one
-    used longest ago goes first. `open_model` is a seam for tests. Usable from any thread.
+    used longest ago goes first. `open_model` is a seam for tests, `build` puts a loaded model under
+    a policy (`ondevice.runtime.fallback.build.build`). Usable from any thread.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Host(Closing):
         queue: int = 8,
         keep_open: int = 1,
         open_model: Callable[[Package], Fallback] | None = None,
+        build: Callable[[Model, Policy], Fallback] | None = None,
         clock: Clock = system_clock,
     ) -> None:
         self.policy = policy
@@ -106,6 +111,8 @@ class Host(Closing):
         self._load = load
         self._keep_open = max(1, keep_open)
         self._open_model = open_model or self._loaded
+        self._build = build
+        self._outdated: set[str] = set()  # open models that are under an earlier policy
         self._open: OrderedDict[str, Fallback] = OrderedDict()
 
     @property
@@ -132,6 +139,11 @@ class Host(Closing):
     def offer(self, packages: Sequence[Package]) -> None:
         """Offer these from now on; a model that left is closed when no answer is being made."""
         self._packages = {package.manifest.name: package for package in packages}
+
+    def set_policy(self, policy: Policy) -> None:
+        """Answer under another policy from the next question on; open models stay in memory."""
+        self.policy = policy
+        self._outdated = set(self._open)
 
     def stream(
         self,
@@ -178,15 +190,22 @@ class Host(Closing):
         """
 
         def pieces(fallback: Fallback, stop: Callable[[], bool]) -> Iterator[Piece | Answer]:
-            with fallback.model.stream(ask.messages, ask.options, should_stop=stop) as stream:
+            prompt = ask.messages if ask.raw is None else RawText(ask.raw)
+            with fallback.model.stream(prompt, ask.options, should_stop=stop) as stream:
                 yield from stream
             yield stream.answer
 
         return self._turn(ask.model, pieces, cancelled, tell)
 
-    def open(self, name: str = "", tell: Tell | None = None) -> None:
+    def open(
+        self,
+        name: str = "",
+        tell: Tell | None = None,
+        *,
+        cancelled: threading.Event | None = None,
+    ) -> None:
         """Bring a model into memory now, when its turn comes; errors as of `stream`."""
-        with self._turn(name, lambda *_: iter(()), None, tell) as turn:
+        with self._turn(name, lambda *_: iter(()), cancelled, tell) as turn:
             for _ in turn:
                 pass
 
@@ -238,12 +257,13 @@ class Host(Closing):
             while len(self._open) >= self._keep_open:
                 self._open.popitem(last=False)[1].close()
             self._open[name] = self._open_model(package)
+        elif name in self._outdated:
+            self._open[name] = self._under_policy(self._open[name].model)
+        self._outdated.discard(name)
         self._open.move_to_end(name)
         return self._open[name]
 
     def _loaded(self, package: Package) -> Fallback:
-        from ondevice.runtime.fallback.build import build
-        from ondevice.runtime.fallback.policy import Policy
         from ondevice.runtime.model import load
 
         how = self._load
@@ -253,7 +273,13 @@ class Host(Closing):
             threads=how.threads,
             context_length=how.context_length,
         )
-        return build(model, self.policy or Policy())
+        return self._under_policy(model)
+
+    def _under_policy(self, model: Model) -> Fallback:
+        from ondevice.runtime.fallback import build
+        from ondevice.runtime.fallback.policy import Policy
+
+        return (self._build or build.build)(model, self.policy or Policy())
 
 
 @dataclass(eq=False)

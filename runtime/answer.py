@@ -77,6 +77,13 @@ class Message:
 
 
 @dataclass(frozen=True)
+class RawText:
+    """A text to continue as it stands, whatever chat template the model has."""
+
+    content: str
+
+
+@dataclass(frozen=True)
 class Piece:
     """One generated token: its text (whole characters only, so it may be empty) and what the
     model's distribution was before any warping or masking.

@@ -17,7 +17,7 @@ from weakref import WeakSet
 from ondevice.closing import Closing
 from ondevice.errors import RequestError
 from ondevice.package import Package, open_package
-from ondevice.runtime.answer import Answer, Message, Options, Piece
+from ondevice.runtime.answer import Answer, Message, Options, Piece, RawText
 from ondevice.runtime.chat_template import ChatTemplate
 from ondevice.runtime.clock import Clock, system_clock
 from ondevice.runtime.constrain import Grammars, Mask
@@ -93,7 +93,7 @@ class Model(Closing):
 
     def stream(
         self,
-        prompt: str | Sequence[Message],
+        prompt: str | Sequence[Message] | RawText,
         options: Options = Options(),
         *,
         system: str | None = None,
@@ -101,11 +101,11 @@ class Model(Closing):
     ) -> Stream:
         """The answer as it is made: iterate for `Piece`s, afterwards read `.answer`.
 
-        Arguments and errors as of `generate`. The model is taken with the first piece and given
+        Arguments and errors as of `generate`; a `RawText` is continued. The model is taken with the first piece and given
         back at the end, by `close`, or by leaving a `with` block.
         """
         start = self.clock()
-        prepared = self.prepare(conversation(prompt, system), options)
+        prepared = self._prepared(prompt, system, options)
         mask = None if options.schema is None else self._mask(options.schema)
         generation = Generation(
             self._context,
@@ -121,6 +121,16 @@ class Model(Closing):
         stream = Stream(self, generation, prepared.dropped_messages)
         self._streams.add(stream)
         return stream
+
+    def _prepared(
+        self, prompt: str | Sequence[Message] | RawText, system: str | None, options: Options
+    ) -> Prompt:
+        if not isinstance(prompt, RawText):
+            return self.prepare(conversation(prompt, system), options)
+        require_unicode(prompt.content, "the text")
+        tokens = self.tokenizer.encode(self.tokenizer.guard(prompt.content), add_special=True)
+        self._require_known(tokens)
+        return Prompt(tuple(tokens))
 
     def prepare(self, messages: Sequence[Message], options: Options = Options()) -> Prompt:
         """Token ids of a conversation, the oldest messages dropped if `options` allow it.
@@ -140,12 +150,7 @@ class Model(Closing):
                     f"the last message, with the system message, has {len(tokens)} tokens; the "
                     f"context holds {limits.context_length} with the answer: shorten it"
                 )
-        require_fit(len(tokens), limits.context_length)
-        if max(tokens) >= limits.vocab_size:
-            raise RequestError(
-                f"the tokenizer of {self.name} gives token {max(tokens)} for this prompt, the "
-                f"model knows {limits.vocab_size}; use a package with the right tokenizer"
-            )
+        self._require_known(tokens)
         return Prompt(tuple(tokens), dropped)
 
     def close(self) -> None:
@@ -157,6 +162,16 @@ class Model(Closing):
             if not self._closed:
                 self._closed = True
                 self.engine.close()
+
+    def _require_known(self, tokens: Sequence[int]) -> None:
+        """Raise `RequestError` for a prompt that does not fit or that the model cannot read."""
+        limits = self.engine.limits
+        require_fit(len(tokens), limits.context_length)
+        if max(tokens) >= limits.vocab_size:
+            raise RequestError(
+                f"the tokenizer of {self.name} gives token {max(tokens)} for this prompt, the "
+                f"model knows {limits.vocab_size}; use a package with the right tokenizer"
+            )
 
     def _mask(self, schema: str) -> Mask:
         if self._grammars is None:

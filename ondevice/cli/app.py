@@ -18,6 +18,7 @@ from ondevice.cli import (
     lock,
     models,
     route,
+    serve,
 )
 
 app = typer.Typer(
@@ -67,6 +68,7 @@ app.command(short_help="Show what a model was made from and its proof.")(models.
 app.command(short_help="Make a package from a checkpoint, and prove it.")(export.export)
 app.command(short_help="Check every byte of a package, and its figures.")(export.verify)
 app.add_typer(bench.app, name="bench", short_help="Measure a model; compare measurements.")
+app.command(short_help="Serve models to programs on this machine, in OpenAI's shape.")(serve.serve)
 app.command("eval", short_help="Compare models on your own questions.")(eval.evaluate)
 app.command(short_help="Teach a package when its answers are to be trusted.")(calibrate.calibrate)
 app.add_typer(
