@@ -16,6 +16,8 @@ from ondevice.errors import PackageError
 from ondevice.nearest import closest
 from ondevice.package import MANIFEST, Package, open_package
 
+BUNDLED = "ONDEVICE_BUNDLED"  # a read-only folder of packages that came with the program
+
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*")
 
 
@@ -62,8 +64,22 @@ def names() -> list[str]:
 
 
 def packages() -> list[Package]:
-    """The sound packages of the store, by name; `broken` tells of the others."""
-    return [entry for entry in _entries() if isinstance(entry, Package)]
+    """The sound packages of the store, by name, then those that came with the program and have
+    other names; `broken` tells of the rest."""
+    own = [entry for entry in _entries() if isinstance(entry, Package)]
+    taken = {package.manifest.name for package in own}
+    return own + [package for package in bundled() if package.manifest.name not in taken]
+
+
+def bundled() -> list[Package]:
+    """The packages in the folder that ONDEVICE_BUNDLED names, by name; none where it is not set.
+
+    Raises `PackageError` for a damaged one: nobody but a new copy of the program mends it.
+    """
+    folder = os.environ.get(BUNDLED)
+    if not folder:
+        return []
+    return [open_package(found.parent) for found in sorted(Path(folder).glob(f"*/{MANIFEST}"))]
 
 
 def broken() -> list[Broken]:
@@ -82,6 +98,9 @@ def find(name: str | Path | None = None) -> Package:
     text = str(name)
     if isinstance(name, str) and _NAME.fullmatch(text) and package_folder(text).is_dir():
         return open_package(package_folder(text))
+    for package in bundled():
+        if package.manifest.name == text:
+            return package
     path = Path(name).expanduser()
     if path.is_dir():
         return open_package(path)

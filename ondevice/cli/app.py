@@ -13,12 +13,14 @@ from ondevice.cli import (
     calibrate,
     chat,
     cloud,
+    desktop,
     eval,
     export,
     lock,
     models,
     route,
     serve,
+    stdio,
 )
 
 app = typer.Typer(
@@ -68,7 +70,9 @@ app.command(short_help="Show what a model was made from and its proof.")(models.
 app.command(short_help="Make a package from a checkpoint, and prove it.")(export.export)
 app.command(short_help="Check every byte of a package, and its figures.")(export.verify)
 app.add_typer(bench.app, name="bench", short_help="Measure a model; compare measurements.")
+app.command(short_help="The assistant in a window, offline.")(desktop.desktop)
 app.command(short_help="Serve models to programs on this machine, in OpenAI's shape.")(serve.serve)
+app.command(short_help="Serve models over stdin and stdout, for native programs.")(stdio.stdio)
 app.command("eval", short_help="Compare models on your own questions.")(eval.evaluate)
 app.command(short_help="Teach a package when its answers are to be trusted.")(calibrate.calibrate)
 app.add_typer(

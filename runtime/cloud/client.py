@@ -38,13 +38,14 @@ class Preview:
     """What a call would send: bytes of its body, redactions by class, and its cost at worst.
 
     `worst_cost_usd` is for one attempt; `price_known` false: the price is not known and the cost
-    shown as 0.
+    shown as 0. `sent_text` is that body, whole: JSON with placeholders in place of what is hidden.
     """
 
     sent_bytes: int
     redactions: Mapping[str, int]
     worst_cost_usd: float
     price_known: bool = True
+    sent_text: str = ""
 
 
 class CloudClient:
@@ -151,7 +152,8 @@ class CloudClient:
         wanted = self._wanted(messages, max_tokens, temperature, schema)
         price = self._parts.price()
         worst = cost(price, wanted.request.most_prompt_tokens, max_tokens)
-        return Preview(wanted.request.size, wanted.redactions, worst / NANO, price.known)
+        request = wanted.request
+        return Preview(request.size, wanted.redactions, worst / NANO, price.known, request.text)
 
     def ask(
         self,

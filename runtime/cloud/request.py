@@ -35,6 +35,11 @@ class Request:
         """Bytes of the body on the wire."""
         return len(_json(self.body))
 
+    @property
+    def text(self) -> str:
+        """The body as JSON; the SDK may put its fields in another order."""
+        return _json(self.body).decode()
+
 
 def build(
     endpoint: Endpoint,

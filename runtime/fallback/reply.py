@@ -22,7 +22,8 @@ class Proposal:
 
     `sent_bytes` is the size of the request's body as it would go out, placeholders in place of
     what `redactions` counts by class; `worst_cost_usd` is what it can cost at most, None where
-    the price is not known. `draft_bytes` of the body are the local answer (UTF-8).
+    the price is not known. `draft_bytes` of the body are the local answer (UTF-8). `sent_text`
+    is that body itself (JSON; its fields may go out in another order).
     """
 
     endpoint: str
@@ -37,6 +38,7 @@ class Proposal:
     task: str
     data_class: str
     draft_bytes: int = 0
+    sent_text: str = ""
 
 
 @dataclass(frozen=True, eq=False)

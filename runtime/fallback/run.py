@@ -255,6 +255,7 @@ class Run:
             task=facts.task,
             data_class=self._policy.class_of(facts.task, facts.data_class),
             draft_bytes=draft_bytes(self._request.messages, sent),
+            sent_text=preview.sent_text,
         )
 
     def _ask(self, cloud: Cloud, sent: Sequence[Message]) -> CloudAnswer:

@@ -14,6 +14,7 @@ from ondevice.package import Package
 from ondevice.runtime.answer import Answer, Message, Options, Piece
 from ondevice.runtime.clock import ScriptedClock
 from ondevice.runtime.fallback.fallback import Fallback
+from ondevice.runtime.fallback.policy import Policy
 from ondevice.runtime.fallback.reply import Draft, Final
 from ondevice.runtime.model import Model
 from ondevice.runtime.scripted import ScriptedEngine
@@ -273,3 +274,22 @@ def test_the_wait_grows_with_the_length_of_answers() -> None:
         turns.enter()
     turns.leave(ticket)
     assert busy.value.retry_after_s == pytest.approx(8.0, rel=0.01)
+
+
+def test_another_policy_holds_from_the_next_question_on_without_loading_again(
+    tiny_package: Package, opener: Opener
+) -> None:
+    policies: list[Policy] = []
+
+    def build(model: Model, policy: Policy) -> Fallback:
+        policies.append(policy)
+        return Fallback(model, policy)
+
+    with Host([named(tiny_package, "one")], open_model=opener, build=build) as host:
+        said(host)
+        assert policies == []
+        host.set_policy(Policy(mode="peek"))
+        said(host)
+        said(host)
+        assert [policy.mode for policy in policies] == ["peek"]
+        assert opener.opened == ["one"]

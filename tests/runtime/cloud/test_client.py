@@ -191,6 +191,8 @@ def test_a_preview_gives_the_very_size_and_sends_nothing(setup: Setup) -> None:
         assert server.seen.connections == 0
         client.ask(messages, max_tokens=20, schema=schema, purpose=WHY)
         assert preview.sent_bytes == len(server.seen.requests[0][1])
+        assert json.loads(preview.sent_text) == body(server)
+        assert len(preview.sent_text.encode()) == preview.sent_bytes
     assert preview.worst_cost_usd * 1e9 == pytest.approx(setup.ledger.entries()[0].reserved_nano)
 
 
