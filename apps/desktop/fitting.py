@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 Count = Callable[[str], int]
 
-MOST_PASSAGES = 20
-MOST_PASSAGE_TOKENS = 1536  # more would make the first token wait too long on a small processor
+MOST_PASSAGES = 64
 _MARGIN = 64  # tokens of a chat template around the messages
 
 
@@ -65,11 +64,12 @@ class Fitting:
         self, conversation: Conversation, asked: str, package: Package, most: int, count: Count
     ) -> int:
         """Tokens left for passages when the rest of the history is dropped."""
+        from ondevice.desktop.passages import ROOM
         from ondevice.runtime.engine import limits_of
 
         context = limits_of(package.manifest, self._context_length).context_length
         taken = count(conversation.system) + count(asked) + min(most, context // 4) + _MARGIN
-        return max(0, min(MOST_PASSAGE_TOKENS, context - taken))
+        return max(0, min(ROOM, context - taken))
 
     def _with_passages(
         self, conversation: str, asked: str, room: int, count: Count

@@ -99,6 +99,8 @@ def _write_utf8() -> None:
 
 def _flush_quietly() -> None:
     """A reader such as `head` may be gone: then Python must not complain at its exit."""
+    if sys.stdout is None:  # it was closed before the start
+        return
     try:
         sys.stdout.flush()
     except OSError:
