@@ -45,6 +45,10 @@ class RequestError(OndeviceError):
     """A prompt or an option the runtime cannot work with."""
 
 
+class TooLongError(RequestError):
+    """A prompt that the context does not hold."""
+
+
 class EngineError(OndeviceError):
     """An engine that is missing or cannot load this package."""
 

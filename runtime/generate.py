@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ondevice.errors import RequestError
+from ondevice.errors import RequestError, TooLongError
 from ondevice.runtime.answer import FinishReason, Options, Piece, Signals, Timings
 from ondevice.runtime.clock import Clock, system_clock
 from ondevice.runtime.constrain import Mask
@@ -224,7 +224,7 @@ def require_fit(prompt_tokens: int, context_length: int) -> None:
     if prompt_tokens == 0:
         raise RequestError("the prompt is empty; write a question or an instruction")
     if prompt_tokens >= context_length:
-        raise RequestError(
+        raise TooLongError(
             f"the prompt has {prompt_tokens} tokens, the context holds {context_length} with the "
             "answer; shorten it, or drop the oldest turns of a conversation with --truncate"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from ondevice.closing import Closing
-from ondevice.errors import RequestError
+from ondevice.errors import RequestError, TooLongError
 from ondevice.package import Package, open_package
 from ondevice.runtime.answer import Answer, Message, Options, Piece, RawText
 from ondevice.runtime.chat_template import ChatTemplate
@@ -146,7 +146,7 @@ class Model(Closing):
             messages, dropped = self._truncated(messages, limits.context_length - room)
             tokens = self._encode(messages)
             if len(tokens) >= limits.context_length:
-                raise RequestError(
+                raise TooLongError(
                     f"the last message, with the system message, has {len(tokens)} tokens; the "
                     f"context holds {limits.context_length} with the answer: shorten it"
                 )

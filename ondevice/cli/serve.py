@@ -10,25 +10,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ondevice.cli import options, replies
+from ondevice.cli.stdio import found
 from ondevice.errors import OndeviceError
 
 if TYPE_CHECKING:
     from ondevice.host import Host
-    from ondevice.package import Package
+    from ondevice.runtime.fallback.policy import Policy
 
 TOKEN = "ONDEVICE_TOKEN"
 LEAST_TOKEN = 8  # characters
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def serve(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PKG]...",
+            metavar="PKG",
             help="Names or folders; the first is the default.",
             show_default="all that are installed",
         ),
     ] = None,
+    address: Annotated[
+        str,
+        typer.Option("--host", metavar="ADDRESS", help="Loopback alone: 127.0.0.1 or localhost."),
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")
     ] = 8642,
@@ -69,12 +75,11 @@ def serve(
     from ondevice.host import Host, Load
 
     _require_extra()
-    if token is not None and (len(token) < LEAST_TOKEN or not token.isascii()):
-        raise OndeviceError(f"the token needs at least {LEAST_TOKEN} ASCII characters")
-    packages = _packages(models)
+    _require_loopback(address)
+    _require_good(token)
     rules = replies.policy_for(policy, None)
     load = Load(engine, threads, context)
-    with Host(packages, rules, load=load, queue=queue, keep_open=keep_open) as host:
+    with Host(found(models or ()), rules, load=load, queue=queue, keep_open=keep_open) as host:
         _run(host, port, token or secrets.token_urlsafe(24), shown=token is None)
 
 
@@ -89,33 +94,54 @@ def _run(host: Host, port: int, token: str, *, shown: bool) -> None:
         signal.signal(getattr(signal, name), lambda *_: end.set())
     with Server(create_app(host, token=token, port=port), listening) as server:
         server.start()
-        _tell(host, port, token if shown else f"the one of {TOKEN} or --token")
+        _tell(host, port, token if shown else "")
         while not end.wait(0.2):  # in pieces, so that Ctrl-C is heard on every system
             continue
-        _say("ending; an answer that is being made is cut off")
+        _say("ending" + ("; the answer that is being made is cut off" if host.turns.busy else ""))
         host.turns.close()
 
 
 def _tell(host: Host, port: int, token: str) -> None:
-    names = [package.manifest.name for package in host.packages]
-    _say(f"serving {', '.join(names)}")
-    _say(f"  base URL  http://127.0.0.1:{port}/v1")
-    _say(f"  token     {token}")
-    _say("Ctrl-C ends it. Nothing but this machine can reach it.")
+    """What a person needs to use it, to be pasted into a shell; a token given is not repeated."""
+    _say(f"serving {', '.join(package.manifest.name for package in host.packages)}")
+    _say(f"  OPENAI_BASE_URL=http://127.0.0.1:{port}/v1")
+    _say(f"  OPENAI_API_KEY={token or '(the token that you gave)'}")
+    _say("OpenAI's clients read both from the environment; the token is asked of every request.")
+    _say(f"Only programs on this machine can reach it. {_leaving(host.policy)} Ctrl-C ends it.")
+
+
+def _leaving(policy: Policy | None) -> str:
+    """Whether a question may go to the cloud from here."""
+    if policy is None or policy.endpoint is None or policy.consent == "never":
+        return "Nothing leaves it."
+    if policy.consent != "always":
+        return f"Nothing leaves it: consent is {policy.consent!r}, and a server has nobody to ask."
+    where = f"{policy.endpoint.name} ({policy.endpoint.base_url})"
+    return f"Your policy may send questions to {where}."
 
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _packages(models: list[str] | None) -> list[Package]:
-    from ondevice import store
+def _require_loopback(address: str) -> None:
+    if address not in LOOPBACK:
+        raise OndeviceError(
+            f"--host {address} would open the models to other machines, over plain HTTP; the "
+            "server listens on 127.0.0.1 alone: put a proxy with TLS in front, or an SSH tunnel"
+        )
 
-    if models:
-        return [store.find(name) for name in models]
-    default = store.find(None)  # raises where there is none, with the remedy
-    others = [one for one in store.packages() if one.manifest.name != default.manifest.name]
-    return [default, *others]
+
+def _require_good(token: str | None) -> None:
+    """A token that a header and a cookie can carry."""
+    if token is None:
+        return
+    fine = all(33 <= ord(char) <= 126 and char not in '";,\\' for char in token)
+    if len(token) < LEAST_TOKEN or not fine:
+        raise OndeviceError(
+            f"the token needs at least {LEAST_TOKEN} characters of ASCII, without spaces, quotes, "
+            "commas, semicolons and backslashes"
+        )
 
 
 def _require_extra() -> None:

@@ -74,7 +74,12 @@ def _routes(host: Host, metrics: Metrics) -> list[BaseRoute]:
 
     def create(handler: Create) -> Handler:
         async def endpoint(request: Request) -> Response:
-            return await handler(request, host, metrics)
+            try:
+                response = await handler(request, host, metrics)
+            except OndeviceError as error:
+                response = failed(error)
+            metrics.requested(request.url.path, response.status_code)
+            return response
 
         return endpoint
 
@@ -96,7 +101,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
     assert isinstance(error, HTTPException)
     message = {
-        404: f"there is no {request.url.path} here; see /openapi.json",
+        404: f"there is no {request.url.path} here; the API begins with /v1, see /openapi.json",
         405: f"{request.url.path} does not take {request.method}",
     }.get(error.status_code, error.detail)
     return error_response(error.status_code, message, headers=error.headers)

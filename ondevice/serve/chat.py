@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ondevice.errors import OndeviceError
 from ondevice.host import Ask, Host
-from ondevice.serve import tools, wire
+from ondevice.serve import tool_messages, tools, wire
 from ondevice.serve.errors import FieldError, error_body
+from ondevice.serve.partial import AnswerText
 from ondevice.serve.respond import event, name_of, respond
 from ondevice.serve.said import Done, Said
 from ondevice.serve.usage import finish_reason, usage
@@ -29,7 +30,7 @@ async def create(request: Request, host: Host, metrics: Metrics) -> Response:
     body = await wire.read_body(request)
     asked = wire.common(body, max_tokens=("max_tokens", "max_completion_tokens"))
     use = tools.ToolUse.of(body)
-    messages = use.told(wire.messages(tools.without_calls(body)))
+    messages = use.told(wire.messages(tool_messages.without_calls(body)))
     logprobs = _logprobs(body)
     if use.schema is not None and asked.schema is not None:
         raise FieldError("tools and response_format cannot be used together", "response_format")
@@ -52,8 +53,8 @@ async def create(request: Request, host: Host, metrics: Metrics) -> Response:
 class ChatCompletion:
     """The shapes `chat.completion` and `chat.completion.chunk`.
 
-    Where tools are offered, it is known only at the end whether the answer calls one: a stream
-    then gives it in one part.
+    Where tools are offered, the answer is JSON: a stream gives the text in it as it comes, and a
+    call whole at the end. The log-probabilities are those of the JSON's tokens, all at the end.
     """
 
     model: str
@@ -62,6 +63,7 @@ class ChatCompletion:
     include_usage: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
+    _answer: AnswerText = field(default_factory=AnswerText)
 
     def start(self) -> Iterable[bytes]:
         """The role."""
@@ -71,6 +73,8 @@ class ChatCompletion:
         """A part of the answer."""
         if self.use.schema is None:
             yield self._chunk({"content": said.text}, pieces=said.pieces)
+        elif text := self._answer.feed(said.text):
+            yield self._chunk({"content": text})
 
     def done(self, done: Done) -> Iterable[bytes]:
         """Tool calls, the end, the usage where it is wanted, and the end of events."""
@@ -82,7 +86,9 @@ class ChatCompletion:
                 yield self._chunk({"tool_calls": calls}, pieces=done.pieces)
                 end = "tool_calls"
             else:
-                yield self._chunk({"content": told.content}, pieces=done.pieces)
+                rest = (told.content or "").removeprefix(self._answer.text)
+                if rest or self.logprobs:
+                    yield self._chunk({"content": rest}, pieces=done.pieces)
         yield self._chunk({}, end, extra=done.extra)
         if self.include_usage:
             head = self._head("chat.completion.chunk")

@@ -10,6 +10,7 @@ from ondevice.errors import (
     OndeviceError,
     PackageError,
     RequestError,
+    TooLongError,
 )
 from ondevice.host import BusyError, GoneError
 
@@ -26,6 +27,13 @@ class FieldError(RequestError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class EndingError(OndeviceError):
+    """The server ends, and with it the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is ending; ask again when it runs")
 
 
 class UnknownModel(RequestError):  # noqa: N818 - it says what is so
@@ -73,6 +81,10 @@ def failed(error: OndeviceError) -> JSONResponse:
         return error_response(404, str(error), param="model", code="model_not_found")
     if isinstance(error, GoneError):  # nobody reads it
         return error_response(499, str(error), kind="cancelled")
+    if isinstance(error, EndingError):
+        return error_response(503, str(error), kind="server_error", code="server_ending")
+    if isinstance(error, TooLongError):
+        return error_response(400, str(error), code="context_length_exceeded")
     if isinstance(error, PackageError | EngineError):
         return error_response(503, str(error), kind="model_unavailable", param="model")
     param = error.param if isinstance(error, FieldError) else None

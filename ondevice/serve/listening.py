@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 _START_S = 20.0
 _END_S = 10.0
+_KEEP_ALIVE_S = 75  # longer than clients keep a connection: none is closed as it is used again
+_MOST_CONNECTIONS = 512  # half of the files that a process may have open on most systems
 
 
 def bind(port: int) -> socket.socket:
     """A listening socket on loopback; port 0 takes a free one. Raises `OndeviceError`."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio would not switch Nagle's algorithm off: tokens would wait 40 ms.
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
             made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -47,12 +50,20 @@ class Server(Closing):
     def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
         import uvicorn
 
-        # The page polls and its token is in an address: an access log would keep both.
+        from ondevice.serve.patience import PatientProtocol
+
         config = uvicorn.Config(
             app,
+            http=PatientProtocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
             log_level="warning",
-            access_log=False,
+            access_log=False,  # the page polls and its token is in an address: it would keep both
             server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)

@@ -25,8 +25,16 @@ class Metrics:
             "ondevice_answers", "Answers by model, source and end.",
             ("model", "source", "finish_reason"), registry=made,
         )  # fmt: skip
+        self._requests = Counter(
+            "ondevice_requests", "Requests for an answer by path and status.",
+            ("path", "status"), registry=made,
+        )  # fmt: skip
         self._refused = Counter(
-            "ondevice_refused", "Requests without an answer, by reason.", ("reason",), registry=made
+            "ondevice_refused", "Requests without an answer: queue_full or error.",
+            ("reason",), registry=made,
+        )  # fmt: skip
+        self._cancelled = Counter(
+            "ondevice_cancelled", "Requests whose client left before the end.", registry=made
         )
         self._prompt = Counter("ondevice_prompt_tokens", "Tokens of prompts.", registry=made)
         self._output = Counter("ondevice_output_tokens", "Tokens generated.", registry=made)
@@ -44,9 +52,20 @@ class Metrics:
         loaded = Gauge("ondevice_models_loaded", "Models in memory.", registry=made)
         loaded.set_function(lambda: len(host.open_names))
 
+    def requested(self, path: str, status: int) -> None:
+        """Count a request; `path` is one of the server's own."""
+        self._requests.labels(path, str(status)).inc()
+
+    def left(self) -> None:
+        """Count a client that left."""
+        self._cancelled.inc()
+
     def answered(self, done: Done) -> None:
         """Count an answer."""
         figures = done.figures
+        if figures.finish_reason == "cancelled":
+            self.left()
+            return
         self._answers.labels(figures.model, done.label["source"], figures.finish_reason).inc()
         self._prompt.inc(figures.prompt_tokens)
         self._output.inc(figures.output_tokens)
@@ -56,8 +75,10 @@ class Metrics:
 
     def failed(self, error: OndeviceError) -> None:
         """Count a request that got no answer."""
-        busy, gone = isinstance(error, BusyError), isinstance(error, GoneError)
-        self._refused.labels("queue_full" if busy else "cancelled" if gone else "error").inc()
+        if isinstance(error, GoneError):
+            self.left()
+        else:
+            self._refused.labels("queue_full" if isinstance(error, BusyError) else "error").inc()
 
     def page(self) -> tuple[bytes, str]:
         """The text of /metrics and its content type."""

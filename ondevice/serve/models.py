@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ondevice.host import Host
 from ondevice.package import MANIFEST
+from ondevice.serve.errors import UnknownModel
 from ondevice.serve.respond import name_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def listed(host: Host) -> dict[str, Any]:
 
 def one(host: Host, name: str) -> dict[str, Any]:
     """One model. Raises `UnknownModel`."""
+    if not name:
+        raise UnknownModel("the name of a model is missing; /v1/models lists them")
     return _model(host, host.package(name_of(host, name)))
 
 

@@ -6,15 +6,14 @@ Waits for the first token before it answers, so that what goes wrong has its own
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ondevice.errors import OndeviceError
-from ondevice.host import Ask, GoneError, Host
-from ondevice.serve.errors import UnknownModel, failed
+from ondevice.host import Ask, Host
+from ondevice.serve.errors import EndingError, UnknownModel, failed
 from ondevice.serve.said import Done, Said, answered
 
 if TYPE_CHECKING:
@@ -69,14 +68,15 @@ async def respond(
         first = await anext(events)
         if stream:
             streaming = True
-            lines = _lines(first, events, encoder, metrics, gone, watching)
+            lines = _lines(first, events, encoder, host, metrics, gone, watching)
             return StreamingResponse(lines, headers=HEADERS, media_type="text/event-stream")
-        done = await _last(first, events)
+        done = _finished(await _last(first, events), host)
         metrics.answered(done)
         return JSONResponse(encoder.whole(done), headers=HEADERS)
     except OndeviceError as error:
-        metrics.failed(error)
-        return failed(error)
+        told = _told(error, host)
+        metrics.failed(told)
+        return failed(told)
     finally:
         if not streaming:
             watching.cancel()
@@ -108,27 +108,47 @@ async def _lines(
     first: Said | Done,
     events: AsyncIterator[Said | Done],
     encoder: Encoder,
+    host: Host,
     metrics: Metrics,
     gone: threading.Event,
     watching: asyncio.Task[None],
 ) -> AsyncIterator[bytes]:
+    counted = False
     try:
         for line in encoder.start():
             yield line
-        with contextlib.suppress(GoneError):
-            async for said in _from(first, events):
-                made = encoder.said(said) if isinstance(said, Said) else encoder.done(said)
-                if isinstance(said, Done):
-                    metrics.answered(said)
-                for line in made:
-                    yield line
+        async for said in _from(first, events):
+            if isinstance(said, Said):
+                made = encoder.said(said)
+            else:
+                made = encoder.done(_finished(said, host))
+                metrics.answered(said)
+                counted = True
+            for line in made:
+                yield line
     except OndeviceError as error:
-        metrics.failed(error)
-        for line in encoder.broken(error):
+        told = _told(error, host)
+        metrics.failed(told)
+        counted = True
+        for line in encoder.broken(told):
             yield line
     finally:
         gone.set()
         watching.cancel()
+        if not counted:
+            metrics.left()
+
+
+def _finished(done: Done, host: Host) -> Done:
+    """The same answer. Raises `EndingError` for one that the server's end cut off."""
+    if done.figures.finish_reason == "cancelled" and host.turns.closed:
+        raise EndingError
+    return done
+
+
+def _told(error: OndeviceError, host: Host) -> OndeviceError:
+    """What a client is told: where the server ends, that is the reason of all else."""
+    return EndingError() if host.turns.closed else error
 
 
 async def _last(first: Said | Done, events: AsyncIterator[Said | Done]) -> Done:

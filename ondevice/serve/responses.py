@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ondevice.errors import OndeviceError
 from ondevice.host import Ask, Host
-from ondevice.serve import tools, wire
+from ondevice.serve import tool_messages, tools, wire
 from ondevice.serve.errors import FieldError
+from ondevice.serve.partial import AnswerText
 from ondevice.serve.respond import event, name_of, respond
 from ondevice.serve.said import Done, Said
 
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from ondevice.serve.metrics import Metrics
 
 _REFUSED = ("previous_response_id", "conversation", "background", "prompt")
+_LOGPROBS = "message.output_text.logprobs"
 
 
 async def create(request: Request, host: Host, metrics: Metrics) -> Response:
     """Answer one request."""
     body = await wire.read_body(request)
-    for name in _REFUSED:
-        if body.get(name):
-            raise FieldError(f"{name} is not done here: nothing is stored; send the input", name)
-    asked = wire.common(body, max_tokens=("max_output_tokens",))
+    _refuse(body)
+    truncate = body.get("truncation") == "auto"
+    asked = wire.common({**body, "truncate": truncate}, max_tokens=("max_output_tokens",))
     use = tools.ToolUse.of(body)
     schema = wire.schema_of(wire.mapping(body, "text").get("format"))
     if use.schema is not None and schema is not None:
@@ -53,8 +54,8 @@ async def create(request: Request, host: Host, metrics: Metrics) -> Response:
 class ResponseEvents:
     """The object `response`, and the events that build it up.
 
-    Where tools are offered, it is known only at the end whether the answer calls one: the stream
-    then gives it in one part.
+    Where tools are offered, the answer is JSON: a stream gives the text in it as it comes, and a
+    call whole at the end.
     """
 
     asked: wire.Body
@@ -65,6 +66,8 @@ class ResponseEvents:
     _item: str = field(default_factory=lambda: f"msg_{uuid.uuid4().hex}")
     _number: int = 0
     _begun: bool = False
+    _shown: str = ""
+    _answer: AnswerText = field(default_factory=AnswerText)
 
     def start(self) -> Iterable[bytes]:
         """The response without its output."""
@@ -73,9 +76,9 @@ class ResponseEvents:
 
     def said(self, said: Said) -> Iterable[bytes]:
         """A part of the text."""
-        if self.use.schema is None and said.text:
-            yield from self._begin()
-            yield self._text_event("response.output_text.delta", delta=said.text, logprobs=[])
+        text = said.text if self.use.schema is None else self._answer.feed(said.text)
+        if text:
+            yield from self._delta(text)
 
     def done(self, done: Done) -> Iterable[bytes]:
         """The output's end, or its whole where tools are offered, and the response."""
@@ -115,20 +118,21 @@ class ResponseEvents:
             for call in told.calls
         ]
 
-    def _begin(self) -> Iterable[bytes]:
-        if self._begun:
-            return
-        self._begun = True
-        item = self._message("", "in_progress") | {"content": []}
-        yield self._event("response.output_item.added", output_index=0, item=item)
-        yield self._text_event("response.content_part.added", part=_part(""))
+    def _delta(self, text: str) -> Iterable[bytes]:
+        if not self._begun:
+            self._begun = True
+            item = self._message("", "in_progress") | {"content": []}
+            yield self._event("response.output_item.added", output_index=0, item=item)
+            yield self._text_event("response.content_part.added", part=_part(""))
+        self._shown += text
+        if text:
+            yield self._text_event("response.output_text.delta", delta=text, logprobs=[])
 
     def _end(self, item: dict[str, Any]) -> Iterable[bytes]:
         text = item["content"][0]["text"]
-        if not self._begun:
-            yield from self._begin()
-            if text:
-                yield self._text_event("response.output_text.delta", delta=text, logprobs=[])
+        rest = text.removeprefix(self._shown)
+        if rest or not self._begun:
+            yield from self._delta(rest)
         yield self._text_event("response.output_text.done", text=text, logprobs=[])
         yield self._text_event("response.content_part.done", part=_part(text))
         yield self._event("response.output_item.done", output_index=0, item=item)
@@ -189,13 +193,26 @@ class ResponseEvents:
         }
 
 
+def _refuse(body: wire.Body) -> None:
+    """Refuse what would change the answer and is not done here."""
+    for name in _REFUSED:
+        if body.get(name):
+            raise FieldError(f"{name} is not done here: nothing is stored; send the input", name)
+    included = body.get("include") or []
+    if body.get("top_logprobs") or (isinstance(included, list) and _LOGPROBS in included):
+        raise FieldError(
+            "log-probabilities are given by /v1/chat/completions, not here", "top_logprobs"
+        )
+
+
 def _messages(body: wire.Body) -> tuple[Any, ...]:
     """`instructions` and `input` as a conversation. Raises `FieldError`."""
     given = body.get("input")
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
     if not isinstance(items, list) or not items:
         raise FieldError("input must be a string or a list of items", "input")
-    said = [_said(item, f"input[{at}]") for at, item in enumerate(items)]
+    names = _names(items)
+    said = [_said(item, names, f"input[{at}]") for at, item in enumerate(items)]
     messages = wire.messages({"messages": said})
     instructions = wire.text(body, "instructions", "")
     if not instructions:
@@ -206,7 +223,17 @@ def _messages(body: wire.Body) -> tuple[Any, ...]:
     return wire.messages({"messages": [{"role": "system", "content": instructions}, *said]})
 
 
-def _said(item: object, name: str) -> object:
+def _names(items: list[Any]) -> dict[str, str]:
+    """Which call, by its id, was of which tool."""
+    calls = [one for one in items if isinstance(one, dict) and one.get("type") == "function_call"]
+    return {
+        call["call_id"]: call["name"]
+        for call in calls
+        if isinstance(call.get("call_id"), str) and isinstance(call.get("name"), str)
+    }
+
+
+def _said(item: object, names: dict[str, str], name: str) -> object:
     """An item of the input as a message of a chat."""
     if not isinstance(item, dict):
         raise FieldError(f"{name} must be an object", name)
@@ -215,10 +242,11 @@ def _said(item: object, name: str) -> object:
         return item
     if kind == "function_call":
         called = wire.text(item, "name"), wire.text(item, "arguments", "")
-        return {"role": "assistant", "content": tools.call_text(*called)}
+        return {"role": "assistant", "content": tool_messages.call_text(*called)}
     if kind == "function_call_output":
         said = wire.content(item.get("output"), f"{name}.output")
-        return {"role": "user", "content": tools.result_text("", said)}
+        tool = wire.unicode(names.get(str(item.get("call_id")), ""), name)
+        return {"role": "user", "content": tool_messages.result_text(tool, said)}
     if kind == "reasoning":
         return {"role": "assistant", "content": ""}
     raise FieldError(f"{name} may be a message, a function_call or its output", name)

@@ -15,7 +15,10 @@ from typing import Any, Literal
 
 from ondevice.runtime.answer import Message
 from ondevice.serve.errors import FieldError
-from ondevice.serve.wire import Body, checked_schema, content, flag, unicode
+from ondevice.serve.partial import AnswerText
+from ondevice.serve.schema_refs import moved
+from ondevice.serve.strict_json import finite
+from ondevice.serve.wire import Body, checked_schema, flag, unicode
 
 MOST_TOOLS = 64
 MOST_CALLS = 8  # in one answer
@@ -64,14 +67,15 @@ class ToolUse:
         """What the answer has to follow; None without tools."""
         if not self.tools:
             return None
-        calls = [_call_schema(tool) for tool in self.tools]
+        named = {f"tool{at}": _parameters(tool, at) for at, tool in enumerate(self.tools)}
+        calls = [_call_schema(tool, at) for at, tool in enumerate(self.tools)]
         call = calls[0] if len(calls) == 1 else {"anyOf": calls}
         if self.several:
             call = _object(calls={"type": "array", "items": call, "minItems": 1,
                                   "maxItems": MOST_CALLS})  # fmt: skip
-        if self.must:
-            return call
-        return {"anyOf": [call, _object(answer={"type": "string"})]}
+        if not self.must:
+            call = {"anyOf": [call, _object(answer={"type": "string"})]}
+        return call | {"$defs": named}
 
     def told(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The conversation with the tools in its system message."""
@@ -87,12 +91,14 @@ class ToolUse:
     def read(self, text: str) -> Told:
         """The calls or the text of an answer that follows `schema`.
 
-        An answer that was cut short has no call: its text comes back as it is.
+        An answer that was cut short has no call: it is the text so far, or what there is of the
+        JSON of a call.
         """
         try:
-            value = json.loads(text)
-        except ValueError:
-            return Told(text)
+            value = json.loads(text, parse_float=finite)
+        except (ValueError, RecursionError):
+            partial = AnswerText()
+            return Told(partial.feed(text) or text)
         if isinstance(value, dict) and isinstance(value.get("answer"), str) and len(value) == 1:
             return Told(value["answer"])
         calls = value.get("calls", [value]) if isinstance(value, dict) else []
@@ -101,68 +107,17 @@ class ToolUse:
     def _instructions(self) -> str:
         lines = ["You can call these tools:"]
         for tool in self.tools:
-            parameters = json.dumps(tool.parameters.get("properties", {}), ensure_ascii=False)
-            described = f": {tool.description}" if tool.description else ""
-            lines.append(f"- {tool.name}{described}. Arguments: {parameters}")
+            described = f": {tool.description.rstrip('.')}" if tool.description else ""
+            lines.append(f"- {tool.name}{described}. Arguments: {_shown(tool.parameters)}")
         call = '{"tool": NAME, "arguments": {...}}'
         if self.several:
             call = f'{{"calls": [{call}, ...]}}'
-        lines.append(f"To call a tool, write {call}.")
-        if not self.must:
-            lines.append('If no tool is needed, write {"answer": "your answer"}.')
+        if self.must:
+            lines.append(f"Call what fits the question: {call}.")
+        else:
+            lines.append(f"Only if one of them fits the question, call it: {call}.")
+            lines.append('Otherwise answer the question yourself: {"answer": "your answer"}.')
         return "\n".join(lines)
-
-
-def without_calls(body: Body) -> Body:
-    """The request with calls and their results in its messages turned into text.
-
-    Raises `FieldError`.
-    """
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        return body
-    return {**body, "messages": [_as_text(one, f"messages[{n}]") for n, one in enumerate(messages)]}
-
-
-def call_text(name: str, arguments: str) -> str:
-    """How a call of an earlier answer is shown to the model: as it wrote it."""
-    try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        value = arguments
-    return json.dumps({"tool": name, "arguments": value}, ensure_ascii=False)
-
-
-def result_text(name: str, said: str) -> str:
-    """How a tool's result is shown to the model, as a user's message."""
-    return f"Result of the tool{f' {name}' if name else ''}:\n{said}"
-
-
-def _as_text(message: object, name: str) -> object:
-    if not isinstance(message, dict):
-        return message
-    if message.get("role") in ("tool", "function"):
-        said = content(message.get("content"), f"{name}.content")
-        tool = message.get("name")
-        return {"role": "user", "content": result_text(tool if isinstance(tool, str) else "", said)}
-    calls = message.get("tool_calls")
-    if message.get("role") != "assistant" or not calls:
-        return message
-    if not isinstance(calls, list):
-        raise FieldError(f"{name}.tool_calls must be a list", name)
-    texts = [content(message.get("content"), f"{name}.content")]
-    texts += [_called(one, f"{name}.tool_calls") for one in calls]
-    return {"role": "assistant", "content": "\n".join(text for text in texts if text)}
-
-
-def _called(call: object, name: str) -> str:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise FieldError(f"{name} must hold calls with a function and its name", name)
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str | None):
-        raise FieldError(f"{name}: the arguments must be a string of JSON", name)
-    return call_text(unicode(function["name"], name), unicode(arguments or "", name))
 
 
 def _tools(value: object) -> tuple[Tool, ...]:
@@ -184,12 +139,16 @@ def _tool(value: object) -> Tool:
     name = inside.get("name") if isinstance(inside, dict) else None
     if not isinstance(name, str) or not 0 < len(name) <= 64:
         raise FieldError("a tool needs a name of at most 64 characters", "tools")
-    description = inside.get("description") or ""
-    parameters = inside.get("parameters") or {"type": "object", "properties": {}}
-    if not isinstance(description, str) or not isinstance(parameters, Mapping):
-        raise FieldError(f"tool {name[:64]}: description or parameters are wrong", "tools")
+    description = inside.get("description")
+    description = "" if description is None else description
+    if not isinstance(description, str):
+        raise FieldError(f"tool {name}: description must be a string", "tools")
+    parameters = inside.get("parameters")
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise FieldError(f"tool {name}: parameters must be a schema of an object", "tools")
     if not isinstance(parameters.get("properties", {}), Mapping):
-        raise FieldError(f"tool {name[:64]}: properties must be an object", "tools")
+        raise FieldError(f"tool {name}: properties must be an object", "tools")
     return Tool(unicode(name, "tools"), unicode(description, "tools"), dict(parameters))
 
 
@@ -213,10 +172,22 @@ def _choice(value: object, tools: Sequence[Tool]) -> tuple[Choice, tuple[Tool, .
     )
 
 
-def _call_schema(tool: Tool) -> dict[str, Any]:
+def _shown(parameters: Mapping[str, Any]) -> str:
+    """The arguments as the model is told of them: short, because it reads all of it."""
+    shown = parameters.get("properties", {})
+    defined = {name: parameters[name] for name in ("$defs", "definitions") if name in parameters}
+    return json.dumps(shown | defined, ensure_ascii=False)
+
+
+def _parameters(tool: Tool, at: int) -> dict[str, Any]:
+    """The schema of a tool's arguments, to stand at `#/$defs/tool<at>`."""
     parameters = {"type": "object", **tool.parameters}
     parameters.setdefault("additionalProperties", False)
-    return _object(tool={"const": tool.name}, arguments=parameters)
+    return moved(parameters, f"#/$defs/tool{at}")
+
+
+def _call_schema(tool: Tool, at: int) -> dict[str, Any]:
+    return _object(tool={"const": tool.name}, arguments={"$ref": f"#/$defs/tool{at}"})
 
 
 def _object(**properties: Any) -> dict[str, Any]:

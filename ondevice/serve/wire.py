@@ -5,6 +5,7 @@ Fields that only tell about the caller (`user`, `metadata`, `store`, ...) are le
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ondevice.errors import RequestError
 from ondevice.runtime.answer import Message, Options
+from ondevice.serve import strict_json
 from ondevice.serve.errors import FieldError
 
 if TYPE_CHECKING:
@@ -24,6 +26,18 @@ Body = Mapping[str, Any]
 MAX_TOKENS = 1024  # where a request says nothing
 MOST_STOPS = 16
 MOST_MESSAGES = 2048
+_NOT_DONE = (
+    "audio",
+    "echo",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "modalities",
+    "prediction",
+    "suffix",
+    "web_search_options",
+)
+_LARGE = 1 << 18  # bytes of a body that is read in a thread of its own
 _ROLES = {
     "system": "system",
     "developer": "system",
@@ -69,11 +83,13 @@ async def read_body(request: Request) -> Body:
     if kind != "application/json":  # a form of another page can send anything else
         raise FieldError("the request must have Content-Type: application/json")
     try:
-        value = json.loads(await request.body(), parse_constant=_refuse_constant)
+        data = await request.body()
+        large = len(data) > _LARGE
+        value = await asyncio.to_thread(strict_json.read, data) if large else strict_json.read(data)
     except ClientDisconnect as error:
         raise FieldError("the request ended in its middle") from error
-    except (ValueError, RecursionError) as error:
-        raise FieldError("the request is not JSON") from error
+    except ValueError as error:
+        raise FieldError("the request is not JSON, or not in UTF-8") from error
     if not isinstance(value, dict):
         raise FieldError("the request must be a JSON object")
     return value
@@ -270,10 +286,6 @@ def _refuse(body: Body) -> None:
     for name in ("presence_penalty", "frequency_penalty"):
         if body.get(name) not in (None, 0):
             raise FieldError(f"{name} is not done here; use repetition_penalty", name)
-    for name in ("logit_bias", "functions", "modalities", "audio", "prediction", "suffix"):
+    for name in _NOT_DONE:
         if body.get(name) and body[name] != ["text"]:
             raise FieldError(f"{name} is not done here; leave it out", name)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
