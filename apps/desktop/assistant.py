@@ -196,6 +196,7 @@ class Assistant(Closing):
             },
             "pull": self.pulls.running,
             "busy": self.host.turns.busy,
+            "folder": str(home()),
         }
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from ondevice.cli import (
     export,
     lock,
     models,
+    package,
     route,
     serve,
     stdio,
@@ -71,6 +72,7 @@ app.command(short_help="Make a package from a checkpoint, and prove it.")(export
 app.command(short_help="Check every byte of a package, and its figures.")(export.verify)
 app.add_typer(bench.app, name="bench", short_help="Measure a model; compare measurements.")
 app.command(short_help="The assistant in a window, offline.")(desktop.desktop)
+app.command(short_help="Pack the assistant and a model into a program.")(package.package)
 app.command(short_help="Serve models to programs on this machine, in OpenAI's shape.")(serve.serve)
 app.command(short_help="Serve models over stdin and stdout, for native programs.")(stdio.stdio)
 app.command("eval", short_help="Compare models on your own questions.")(eval.evaluate)

@@ -66,7 +66,7 @@ class Script:
     def load(self, package: Package) -> Model:
         """A model of the package's name that follows the script."""
         tokenizer = tiny.byte_level()
-        tokens: list[int] = []
+        answer: list[int] = []
         step = 0
 
         def logits(cache: Sequence[int]) -> Logits:
@@ -75,16 +75,16 @@ class Script:
             if at >= self.free_tokens:
                 self.gate.wait(30)
             time.sleep(self.token_s)
-            return one_hot(tokens[min(at, len(tokens) - 1)], VOCAB)
+            return one_hot(answer[min(at, len(answer) - 1)], VOCAB)
 
         engine = ScriptedEngine(logits, vocab_size=VOCAB, context_length=CONTEXT)
         prefill = engine.prefill
 
-        def noticing(ids: Sequence[int]) -> Logits:
-            nonlocal step, tokens
-            self.prompts.append(tokenizer.decode([*engine.cache, *ids]))
-            step, tokens = 0, [*tokenizer.encode(self.says(self.prompts[-1])), END]
-            return prefill(ids)
+        def noticing(tokens: Sequence[int]) -> Logits:
+            nonlocal step, answer
+            self.prompts.append(tokenizer.decode([*engine.cache, *tokens]))
+            step, answer = 0, [*tokenizer.encode(self.says(self.prompts[-1])), END]
+            return prefill(tokens)
 
         engine.prefill = noticing  # type: ignore[method-assign]
         return Model(
@@ -133,8 +133,16 @@ class Provider:
 class Desk:
     """A running assistant: where it is, and the strings that a test pulls."""
 
-    def __init__(self, url: str, assistant: Assistant, script: Script, provider: Provider) -> None:
+    def __init__(
+        self,
+        url: str,
+        assistant: Assistant,
+        script: Script,
+        provider: Provider,
+        end: Callable[[], None],
+    ) -> None:
         self.url = url
+        self.end = end  # as when its process is killed
         self.assistant = assistant
         self.script = script
         self.provider = provider
@@ -163,7 +171,7 @@ def running(script: Script, bundled: Path | None, template: Package) -> Iterator
         with Server(app, listening) as server:
             server.start()
             try:
-                yield Desk(address.url, assistant, script, provider)
+                yield Desk(address.url, assistant, script, provider, server.close)
             finally:
                 script.gate.set()
                 agreement.withdraw()

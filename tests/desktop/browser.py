@@ -1,4 +1,4 @@
-"""A person at the page: headless Chromium on a running assistant, looking and taking screenshots."""
+"""A person at the page: headless Chromium on a running assistant, with eyes for every view."""
 
 from __future__ import annotations
 
@@ -96,16 +96,22 @@ class Person:
         """The titles in the list."""
         return self.page.locator("#conversations .name").all_inner_texts()
 
-    def look(self, view: str) -> None:
-        """Screenshots, wide and narrow, light and dark; nothing there may keep a person out."""
+    def look(self, view: str, *, beside: bool = False) -> None:
+        """Screenshots, wide and narrow, light and dark; nothing there may keep a person out.
+
+        `beside`: the list is what is looked at, which a narrow window does not show by itself.
+        """
         theme = self.page.evaluate("document.documentElement.dataset.theme")
         for size, viewport in (("wide", WIDE), ("narrow", NARROW)):
             self.page.set_viewport_size(viewport)  # type: ignore[arg-type]
+            if beside and viewport is NARROW:
+                self.page.locator("#sidebar").evaluate("(one) => one.classList.add('open')")
             for colours in ("light", "dark"):
                 self.page.evaluate("(t) => (document.documentElement.dataset.theme = t)", colours)
                 self.page.wait_for_timeout(200)  # for what slides or fades
                 self.page.screenshot(path=self._shots / f"{view}-{size}-{colours}.png")
-                self._accessible(f"{view}, {size}, {colours}")
+                if (size == "wide") == (colours == "light"):  # both layouts, both colours
+                    self._accessible(f"{view}, {size}, {colours}")
                 self._fits(view)
         self.page.set_viewport_size(WIDE)  # type: ignore[arg-type]
         self.page.evaluate("(t) => (document.documentElement.dataset.theme = t)", theme)
