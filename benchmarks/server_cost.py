@@ -1,6 +1,6 @@
 """What the server adds to an answer: TTFT and decode beside the runtime in this process.
 
-Both have the same package, threads and prompts and take turns (A B A B) in one run; the server is
+Both have the same package, threads and prompts and take turns (A B B A) in one run; the server is
 a process of its own. Times are those of the reader: until the first text, and from there to the
 end by token. Every prompt begins with a number of its own, so that no KV cache helps.
 From the repository's root, on a quiet machine:
@@ -36,6 +36,7 @@ from ondevice.runtime.model import Model
 MOST_TTFT_MS = 5.0
 MOST_DECODE = 0.03
 WARM_UPS = 3
+PAUSE_S = 0.3  # onnxruntime's threads spin for a while after an answer; the other has to be rid of it
 _TEXT = "Tell me a long story about a lighthouse, its keeper, and the ships that pass by it. "
 
 
@@ -112,12 +113,19 @@ class Cost:
 
 
 def measure(runtime: Ask, server: Ask, prompts: Sequence[str]) -> list[tuple[Times, Times]]:
-    """Both on every prompt, in turns; the first `WARM_UPS` are not kept."""
+    """Both on every prompt, each first in every other pair; the first `WARM_UPS` are not kept."""
     pairs = []
     for number, prompt in enumerate(prompts):
         print(f"{number + 1}/{len(prompts)}", file=sys.stderr, end="\r")
-        pairs.append((runtime(prompt), server(prompt)))
+        first, second = (server, runtime) if number % 2 else (runtime, server)
+        one, other = (_after_pause(ask, prompt) for ask in (first, second))
+        pairs.append((other, one) if number % 2 else (one, other))
     return pairs[WARM_UPS:]
+
+
+def _after_pause(ask: Ask, prompt: str) -> Times:
+    time.sleep(PAUSE_S)
+    return ask(prompt)
 
 
 def cost(pairs: Sequence[tuple[Times, Times]], prompt_tokens: int, threads: int) -> Cost:

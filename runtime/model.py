@@ -101,8 +101,8 @@ class Model(Closing):
     ) -> Stream:
         """The answer as it is made: iterate for `Piece`s, afterwards read `.answer`.
 
-        Arguments and errors as of `generate`; a `RawText` is continued. The model is taken with the first piece and given
-        back at the end, by `close`, or by leaving a `with` block.
+        Arguments and errors as of `generate`; a `RawText` is continued. The model is taken with
+        the first piece and given back at the end, by `close`, or by leaving a `with` block.
         """
         start = self.clock()
         prepared = self._prepared(prompt, system, options)

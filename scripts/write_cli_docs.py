@@ -13,7 +13,7 @@ COMMANDS = (
     "bench", "bench run", "bench compare", "bench import", "eval", "calibrate", "advise",
     "route", "route explain", "route init", "cloud", "cloud key", "cloud key set",
     "cloud key delete", "cloud budget", "cloud log", "cloud check", "cloud off", "cloud on",
-    "lock", "lock add", "doctor",
+    "lock", "lock add", "doctor", "desktop", "serve", "stdio", "package",
 )  # fmt: skip
 INTRODUCTION = """\
 # The command line

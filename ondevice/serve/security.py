@@ -50,6 +50,7 @@ class Guard:
         self._hosts = {f"{host}:{port}" for host in LOOPBACK}
         if port == 80:
             self._hosts |= set(LOOPBACK)
+        self._addresses = f"this server answers as 127.0.0.1:{port} and localhost:{port} alone"
         self._origins = {f"http://{host}" for host in self._hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +79,7 @@ class Guard:
     def _wrong_place(self, scope: Scope) -> Refusal | None:
         hosts = _header(scope, b"host")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return Refusal(421, "this server answers on loopback only", "wrong_host")
+            return Refusal(421, self._addresses, "wrong_host")
         for origin in _header(scope, b"origin"):
             if origin.lower() not in self._origins:
                 return Refusal(403, "another web page cannot use this server", "wrong_origin")

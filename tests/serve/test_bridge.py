@@ -29,7 +29,8 @@ class Answer:
 
     def _events(self, cancelled: threading.Event) -> Iterator[int]:
         try:
-            for self.last in range(self._most):
+            for number in range(self._most):
+                self.last = number
                 self.threads.add(threading.get_ident())
                 if cancelled.is_set():
                     return
