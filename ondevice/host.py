@@ -286,7 +286,7 @@ class Host(Closing):
 class Ticket:
     """A place in the line."""
 
-    left: bool = field(default=False)
+    left: bool = False
 
 
 class Turns:

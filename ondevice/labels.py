@@ -1,7 +1,7 @@
 """An answer of any source as the JSON that programs get: what it is, where from, how fast.
 
-One place for the HTTP server (`ondevice.serve`), JSON-RPC (`ondevice.stdio`) and the desktop
-(`ondevice.desktop`), so that a field means the same everywhere. Knows no protocol.
+One place for the command line, the HTTP server (`ondevice.serve`), JSON-RPC (`ondevice.stdio`)
+and the desktop (`ondevice.desktop`), so that a field means the same everywhere. Knows no protocol.
 """
 
 from __future__ import annotations
@@ -68,6 +68,19 @@ def label(reply: Reply) -> dict[str, Any]:
         "escalation": reply.escalation,
         "failure": reply.failure,
         "cost_usd": reply.cost_usd,
+    }
+
+
+def label_of_local(reason: str) -> dict[str, Any]:
+    """The same fields for an answer that no policy stood over; `reason` says why it is local."""
+    return {
+        "source": "device",
+        "reason": reason,
+        "confidence": None,
+        "calibrated": False,
+        "escalation": "not-needed",
+        "failure": "",
+        "cost_usd": 0.0,
     }
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ondevice import files
-from ondevice.errors import PackageError
+from ondevice.errors import PackageError, RequestError
 from ondevice.nearest import closest
 from ondevice.package import MANIFEST, Package, open_package
 
@@ -105,6 +106,23 @@ def find(name: str | Path | None = None) -> Package:
     if path.is_dir():
         return open_package(path)
     raise PackageError(_not_found(text))
+
+
+def select(names: Sequence[str]) -> list[Package]:
+    """The packages of these names or paths; without any, all of the store, the default first.
+
+    Raises `PackageError` where one cannot be used or there is none, `RequestError` where two have
+    the same name.
+    """
+    if not names:
+        default = find(None)
+        others = [p for p in packages() if p.manifest.name != default.manifest.name]
+        return [default, *others]
+    found = [find(name) for name in names]
+    called = [package.manifest.name for package in found]
+    if twice := next((name for name in called if called.count(name) > 1), None):
+        raise RequestError(f"two packages are called {twice!r}; name one of them")
+    return found
 
 
 def remove(name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ondevice import labels
 from ondevice.desktop.records import Details
 from ondevice.runtime.fallback.reply import Reply
 
@@ -11,15 +12,7 @@ from ondevice.runtime.fallback.reply import Reply
 def details_of(reply: Reply, *, loaded: bool) -> Details:
     """Measurements and reasons of a reply; `loaded`: the model was loaded for it."""
     local, cloud = reply.local, reply.cloud
-    made = Details(
-        confidence=reply.confidence,
-        calibrated=reply.calibrated,
-        source=reply.source,
-        reason=reply.reason,
-        escalation=reply.escalation,
-        failure=reply.failure,
-        cost_usd=reply.cost_usd,
-    )
+    made = Details(**labels.label(reply))
     if cloud is not None:
         return replace(
             made,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
+
+from ondevice.serve.respond import event as server_sent
 
 _PING_S = 15.0  # seconds of silence after which a reader that has gone is noticed
 
@@ -100,5 +101,4 @@ def sent(event: Event | None) -> bytes:
     """An event on the wire; a comment for None."""
     if event is None:
         return b": still here\n\n"
-    data = json.dumps(plain(event.data), ensure_ascii=False, allow_nan=False)
-    return f"event: {event.name}\ndata: {data}\n\n".encode("utf-8", "replace")
+    return server_sent(plain(event.data), event.name)

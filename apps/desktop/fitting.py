@@ -33,7 +33,7 @@ class Question:
 
 
 class Fitting:
-    """Puts questions together; keeps the tokenizer and the index used last."""
+    """Puts questions together; keeps the tokenizer used last."""
 
     def __init__(self, store: Store, context_length: int | None = None) -> None:
         self._store = store

@@ -13,6 +13,7 @@ from ondevice.cli import options, output, replies
 from ondevice.errors import RequestError
 
 if TYPE_CHECKING:
+    from ondevice.labels import Figures
     from ondevice.runtime.answer import Answer, Message, Options
     from ondevice.runtime.fallback.fallback import Fallback
     from ondevice.runtime.fallback.reply import Reply
@@ -144,26 +145,37 @@ def print_reply(
 
 def reply_json(reply: Reply) -> dict[str, Any]:
     """What `ask --json` prints under a policy; the same fields."""
-    if reply.cloud is not None:
-        return replies.cloud_json(reply)
-    assert reply.local is not None  # an answer of neither does not occur
-    return answer_json(reply.local) | replies.label(reply)
+    from ondevice import labels
+
+    mean_logprob = None
+    if reply.cloud is None and reply.local is not None:
+        mean_logprob = reply.local.mean_logprob
+    return _json(reply.text, labels.figures(reply), mean_logprob, labels.label(reply))
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
     """What `ask --json` prints; `schemas/ask.schema.json` describes it."""
+    from ondevice import labels
+
+    label = labels.label_of_local("there is no policy, so nothing leaves the device")
+    return _json(answer.text, labels.figures_of_local(answer), answer.mean_logprob, label)
+
+
+def _json(
+    text: str, figures: Figures, mean_logprob: float | None, label: dict[str, Any]
+) -> dict[str, Any]:
     return {
-        "text": answer.text,
-        "prompt_tokens": answer.prompt_tokens,
-        "output_tokens": len(answer.tokens),
-        "load_ms": round(answer.load_s * 1000, 3),
-        "ttft_ms": round(answer.timings.ttft * 1000, 3),
-        "prefill_tps": round(answer.prefill_tps, 3),
-        "decode_tps": round(answer.decode_tps, 3),
-        "mean_logprob": answer.mean_logprob,
-        "finish_reason": answer.finish_reason,
-        "model": answer.model,
-        **replies.local_label(answer),
+        "text": text,
+        "prompt_tokens": figures.prompt_tokens,
+        "output_tokens": figures.output_tokens,
+        "load_ms": figures.load_ms,
+        "ttft_ms": figures.ttft_ms,
+        "prefill_tps": figures.prefill_tps,
+        "decode_tps": figures.decode_tps,
+        "mean_logprob": mean_logprob,
+        "finish_reason": figures.finish_reason,
+        "model": figures.model,
+        **label,
     }
 
 

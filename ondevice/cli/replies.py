@@ -21,7 +21,6 @@ from ondevice.cli import output
 from ondevice.errors import PolicyError
 
 if TYPE_CHECKING:
-    from ondevice.runtime.answer import Answer
     from ondevice.runtime.fallback.decision import Wish
     from ondevice.runtime.fallback.policy import Policy
     from ondevice.runtime.fallback.reply import Event, Proposal, Reply
@@ -214,53 +213,6 @@ class Screen:
 def printable(text: str) -> str:
     """Text without control characters, which could do things to a terminal."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
-
-
-def label(reply: Reply) -> dict[str, Any]:
-    """The fields of `ask --json` that tell where an answer came from."""
-    return {
-        "source": reply.source,
-        "reason": reply.reason,
-        "confidence": reply.confidence,
-        "calibrated": reply.calibrated,
-        "escalation": reply.escalation,
-        "failure": reply.failure,
-        "cost_usd": reply.cost_usd,
-    }
-
-
-def cloud_json(reply: Reply) -> dict[str, Any]:
-    """What `ask --json` prints for an answer of the cloud's."""
-    cloud, local = reply.cloud, reply.local
-    assert cloud is not None
-    seconds = cloud.latency_s - cloud.ttft_s
-    rate = (cloud.output_tokens - 1) / seconds if seconds > 0 and cloud.output_tokens > 1 else 0.0
-    return {
-        "text": cloud.text,
-        "prompt_tokens": cloud.prompt_tokens,
-        "output_tokens": cloud.output_tokens,
-        "load_ms": round(local.load_s * 1000, 3) if local is not None else 0.0,
-        "ttft_ms": round(cloud.ttft_s * 1000, 3),
-        "prefill_tps": 0.0,
-        "decode_tps": round(rate, 3),
-        "mean_logprob": None,
-        "finish_reason": cloud.finish_reason,
-        "model": cloud.model,
-        **label(reply),
-    }
-
-
-def local_label(answer: Answer) -> dict[str, Any]:
-    """The same fields for an answer made without a policy and without a calibration."""
-    return {
-        "source": answer.source,
-        "reason": "there is no policy, so nothing leaves the device",
-        "confidence": None,
-        "calibrated": False,
-        "escalation": "not-needed",
-        "failure": "",
-        "cost_usd": 0.0,
-    }
 
 
 def tell(reply: Reply, figures: str, *, wished: bool = False) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ondevice.cli import options, replies
-from ondevice.cli.stdio import found
 from ondevice.errors import OndeviceError
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ def serve(
     ondevice serve my-model other-model --port 0
     curl http://127.0.0.1:8642/v1/models -H "Authorization: Bearer $ONDEVICE_TOKEN"
     """  # fmt: skip
+    from ondevice import store
     from ondevice.host import Host, Load
 
     _require_extra()
@@ -79,7 +79,8 @@ def serve(
     _require_good(token)
     rules = replies.policy_for(policy, None)
     load = Load(engine, threads, context)
-    with Host(found(models or ()), rules, load=load, queue=queue, keep_open=keep_open) as host:
+    packages = store.select(models or ())
+    with Host(packages, rules, load=load, queue=queue, keep_open=keep_open) as host:
         _run(host, port, token or secrets.token_urlsafe(24), shown=token is None)
 
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ondevice.cli import options, replies
-from ondevice.errors import RequestError
-
-if TYPE_CHECKING:
-    from ondevice.package import Package
 
 
 def stdio(
@@ -40,11 +35,12 @@ def stdio(
 
     pipes = process.take_pipes()
     process.ignore_interrupts()
+    from ondevice import store
     from ondevice.host import Host, Load
     from ondevice.runtime.fallback.policy_file import read_policy
 
     host = Host(
-        found(packages or ()),
+        store.select(packages or ()),
         read_policy(policy),
         load=Load(engine=engine, threads=threads, context_length=context),
     )
@@ -53,22 +49,3 @@ def stdio(
         with contextlib.suppress(OSError):
             print(f"ondevice: {end.message}", file=sys.stderr, flush=True)
     os._exit(end.code)  # threads may be in the middle of a token, or of writing to nobody
-
-
-def found(names: Sequence[str]) -> list[Package]:
-    """The packages of these names or paths; without any, all of the store, the default first.
-
-    Raises `PackageError` where one cannot be used or there is none, `RequestError` where two have
-    the same name.
-    """
-    from ondevice import store
-
-    if not names:
-        default = store.find(None)
-        others = [p for p in store.packages() if p.manifest.name != default.manifest.name]
-        return [default, *others]
-    packages = [store.find(name) for name in names]
-    called = [package.manifest.name for package in packages]
-    if twice := next((name for name in called if called.count(name) > 1), None):
-        raise RequestError(f"two packages are called {twice!r}; name one of them")
-    return packages

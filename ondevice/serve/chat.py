@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ondevice.errors import OndeviceError
-from ondevice.host import Ask, Host
+from ondevice.host import Host
 from ondevice.serve import tool_messages, tools, wire
 from ondevice.serve.errors import FieldError, error_body
 from ondevice.serve.partial import AnswerText
@@ -34,15 +34,7 @@ async def create(request: Request, host: Host, metrics: Metrics) -> Response:
     logprobs = _logprobs(body)
     if use.schema is not None and asked.schema is not None:
         raise FieldError("tools and response_format cannot be used together", "response_format")
-    ask = Ask(
-        messages,
-        asked.options,
-        model=asked.model,
-        task=asked.about.task,
-        data_class=asked.about.data_class,
-        wish=asked.about.wish,
-        schema=use.schema or asked.schema,
-    )
+    ask = asked.ask(messages, use.schema or asked.schema)
     encoder = ChatCompletion(name_of(host, asked.model), use, logprobs, asked.shape.include_usage)
     return await respond(
         request, host, ask, encoder, metrics, stream=asked.shape.stream, pieces=logprobs

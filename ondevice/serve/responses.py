@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ondevice.errors import OndeviceError
-from ondevice.host import Ask, Host
+from ondevice.host import Host
 from ondevice.serve import tool_messages, tools, wire
 from ondevice.serve.errors import FieldError
 from ondevice.serve.partial import AnswerText
@@ -37,15 +37,7 @@ async def create(request: Request, host: Host, metrics: Metrics) -> Response:
     schema = wire.schema_of(wire.mapping(body, "text").get("format"))
     if use.schema is not None and schema is not None:
         raise FieldError("tools and text.format cannot be used together", "text")
-    ask = Ask(
-        use.told(_messages(body)),
-        asked.options,
-        model=asked.model,
-        task=asked.about.task,
-        data_class=asked.about.data_class,
-        wish=asked.about.wish,
-        schema=use.schema or schema,
-    )
+    ask = asked.ask(use.told(_messages(body)), use.schema or schema)
     encoder = ResponseEvents(body, name_of(host, asked.model), use)
     return await respond(request, host, ask, encoder, metrics, stream=asked.shape.stream)
 

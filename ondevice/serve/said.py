@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,6 @@ from ondevice.serve.bridge import stream_turn
 if TYPE_CHECKING:
     from ondevice.runtime.fallback.policy import Mode
     from ondevice.runtime.fallback.reply import Event
-
-
-_ALONE: Mapping[str, Any] = {
-    "source": "device",
-    "reason": "asked for the local model alone",
-    "confidence": None,
-    "calibrated": False,
-    "escalation": "not-needed",
-    "failure": "",
-    "cost_usd": 0.0,
-}
 
 
 @dataclass(frozen=True)
@@ -111,4 +100,5 @@ async def _pieces(host: Host, ask: Ask, cancelled: threading.Event) -> AsyncIter
             said.append(event)
             yield Said(event.text, (event,))
         else:
-            yield Done(event.text, labels.figures_of_local(event), dict(_ALONE), tuple(said))
+            label = labels.label_of_local("asked for the local model alone")
+            yield Done(event.text, labels.figures_of_local(event), label, tuple(said))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ondevice.errors import RequestError
+from ondevice.host import Ask
 from ondevice.runtime.answer import Message, Options
 from ondevice.serve import strict_json
 from ondevice.serve.errors import FieldError
@@ -61,7 +62,6 @@ class Shape:
 
     stream: bool = False
     include_usage: bool = False
-    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,19 @@ class Common:
     options: Options
     shape: Shape
     about: About
-    schema: dict[str, Any] | None = field(default=None)
+    schema: dict[str, Any] | None = None
+
+    def ask(self, messages: Sequence[Message], schema: dict[str, Any] | None) -> Ask:
+        """What the host is asked."""
+        return Ask(
+            tuple(messages),
+            self.options,
+            model=self.model,
+            task=self.about.task,
+            data_class=self.about.data_class,
+            wish=self.about.wish,
+            schema=schema,
+        )
 
 
 async def read_body(request: Request) -> Body:

@@ -19,12 +19,6 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type
 
 
 @pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
 def client(server: Served) -> Iterator[httpx2.Client]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with httpx2.Client(base_url=server.url, headers=headers, timeout=20) as made:

@@ -7,13 +7,11 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from echoing import TOKEN, Served, serving
-
-from ondevice.package import Package
+from echoing import TOKEN, Served
 
 VERSION = "0.36"
 MODELS = """\
@@ -35,12 +33,6 @@ def double(number: int) -> str:
 """
 
 Llm = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

@@ -6,23 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from echoing import TOKEN, Served, serving
-
-from ondevice.package import Package
+from echoing import TOKEN, Served
 
 VERSION = "7.57.0"
 SCRIPT = Path(__file__).with_name("openai_client.mjs")
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,6 @@ CALL = '{"tool":"weather","arguments":{"city":"Köln"}}'
 
 
 @pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
 def client(server: Served) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.url, api_key=TOKEN, max_retries=0, timeout=20) as made:
         yield made

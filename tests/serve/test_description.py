@@ -8,24 +8,17 @@ from typing import Any
 
 import httpx2
 import pytest
-from echoing import TOKEN, Served, serving
+from echoing import TOKEN, Served
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from ondevice import __version__
 from ondevice.host import Host
-from ondevice.package import Package
 from ondevice.serve.app import create_app
 from ondevice.serve.openapi import description
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = '{"tool":"weather","arguments":{}}'
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from echoing import TOKEN, Served, serving
-
-from ondevice.package import Package
+from echoing import TOKEN, Served
 
 MUTATED = 500
 WITHIN_S = 10.0
@@ -84,12 +82,6 @@ ODD: tuple[Any, ...] = (
     {"type": "function", "function": {"name": "x", "parameters": {"$ref": "#/$defs/none"}}},
     {"type": "array", "minItems": 10**9}, {"pattern": "(a+)+$", "type": "string"},
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

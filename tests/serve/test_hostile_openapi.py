@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 import schemathesis
-from echoing import TOKEN, Served, serving
+from echoing import TOKEN, Served
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from ondevice.package import Package
 from ondevice.serve.openapi import description
 
 WITHIN_S = 10
@@ -24,12 +20,6 @@ CHECKS = [
     checks.unsupported_method,
     checks.missing_required_header,
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @SCHEMA.parametrize()

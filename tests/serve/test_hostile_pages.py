@@ -7,19 +7,11 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from echoing import TOKEN, Served, serving
-
-from ondevice.package import Package
+from echoing import TOKEN, Served
 
 BODY = {"model": "one", "messages": [{"role": "user", "content": "say «secret»"}]}
 PATHS = ("/v1/models", "/v1/models/one", "/metrics", "/openapi.json", "/nothing", "/")
 POSTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture

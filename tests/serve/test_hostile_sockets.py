@@ -10,17 +10,9 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from echoing import TOKEN, Served, serving
-
-from ondevice.package import Package
+from echoing import TOKEN, Served
 
 DATA = json.dumps({"model": "one", "messages": [{"role": "user", "content": "«hi»"}]}).encode()
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture(autouse=True)

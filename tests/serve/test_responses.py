@@ -8,10 +8,8 @@ from typing import Any
 
 import openai
 import pytest
-from echoing import TOKEN, Served, serving
+from echoing import TOKEN, Served
 from pydantic import BaseModel
-
-from ondevice.package import Package
 
 TOOLS: Any = [
     {
@@ -28,12 +26,6 @@ TOOLS: Any = [
     }
 ]
 CALL = '{"tool":"weather","arguments":{"city":"Köln"}}'
-
-
-@pytest.fixture(scope="module")
-def server(tiny_package: Package) -> Iterator[Served]:
-    with serving(tiny_package) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")
