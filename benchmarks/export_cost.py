@@ -49,7 +49,7 @@ class Cost:
         return self.seconds <= LIMIT_S and self.peak_bytes <= LIMIT_BYTES
 
 
-class _Stages:
+class Stages:
     """Seconds spent since each stage's first report."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ def export(gguf: Path, target: str, out: Path, recorded: Path | None) -> Cost:
         manifest = open_package(recorded).manifest
         return manifest.proof if manifest.content_hashes() == hashes else None
 
-    stages = _Stages()
+    stages = Stages()
     start = time.perf_counter()
     convert(gguf, target, out, name="cost", accept=True, recorded=recall, progress=stages)
     seconds = time.perf_counter() - start

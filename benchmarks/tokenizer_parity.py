@@ -25,7 +25,7 @@ from typing import Any
 import gguf
 from tokenizers import Tokenizer
 
-from ondevice.export.architectures.family import Fields
+from ondevice.export.architectures.fields import Fields
 from ondevice.export.gguf_reader import read_gguf
 from ondevice.export.tokenizer import tokenizer_from_gguf
 from ondevice.export.tokenizer_bpe import PRE_TOKENIZERS

@@ -5,19 +5,21 @@ Nothing appears at the output path before every step has passed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from ondevice import files
 from ondevice.export.genai_config import write_genai_config
-from ondevice.export.onnx_graph import write_graph
+from ondevice.export.lora import with_adapter
+from ondevice.export.onnx_graph import DATA_FILE, write_graph
 from ondevice.export.proof import check_gate, prove
 from ondevice.export.recipe import TARGETS as _TARGETS
-from ondevice.export.recipe import Quantizer, Target, find_target
+from ondevice.export.recipe import Options, Quantizer, Target, find_target
 from ondevice.export.source import Source, TokenizerFiles, open_source
+from ondevice.export.workspace import workspace
 from ondevice.package import (
     Manifest,
     ModelShape,
@@ -41,6 +43,7 @@ def convert(
     target: str,
     out: Path,
     *,
+    options: Options | None = None,
     name: str | None = None,
     source_id: str | None = None,
     revision: str | None = None,
@@ -48,59 +51,70 @@ def convert(
     accept: bool = False,
     recorded: Callable[[dict[str, str]], Proof | None] | None = None,
     replace: bool = False,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> Package:
     """Export a checkpoint to a package folder at `out`.
 
     `recorded` may return a proof made earlier of a package with exactly these file hashes; it
     then holds here too. Otherwise the proof is run.
-    Raises `SourceError` for what is wrong with the checkpoint, `ExportError` for a target or
-    output that cannot be, `ProofError` below the gate unless `accept`.
+    An export of the same source with the same target and options that was killed, or stopped by
+    Ctrl-C, goes on where it was, unless `fresh`.
+    Raises `SourceError` for what is wrong with the checkpoint, `ExportError` for a target,
+    options or output that cannot be, `ProofError` below the gate unless `accept`.
     """
-    chosen = find_target(target)
-    with files.new_folder(out, replace) as folder:
-        opened = open_source(source)
-        try:
-            _require_space(opened, chosen, folder)
-            origin = opened.origin()
-            origin = dataclasses.replace(
-                origin,
-                id=source_id or origin.id,
-                revision=revision or origin.revision,
-                licence=licence or origin.licence,
-            )
-            manifest = _build(opened, chosen, folder, name or out.name, origin, progress)
-            write_manifest(folder, manifest)
-            proof = recorded(manifest.content_hashes()) if recorded is not None else None
-            if proof is None:
-                proof = prove(open_package(folder), opened, progress=progress)
-            proof = check_gate(proof, target, accept)
-            write_manifest(folder, dataclasses.replace(manifest, proof=proof))
-        finally:
-            opened.close()
+    chosen, options = find_target(target), options or Options()
+    options.check(chosen)
+    with (
+        workspace(out, replace=replace, fresh=fresh) as work,
+        contextlib.closing(_open(source, options)) as opened,
+    ):
+        origin = opened.origin()
+        journal = work.journal(_identity(origin, chosen, options), DATA_FILE)
+        origin = dataclasses.replace(
+            origin,
+            id=source_id or origin.id,
+            revision=revision or origin.revision,
+            licence=licence or origin.licence,
+        )
+        quantizer = Quantizer(opened, chosen, options)
+        write_graph(quantizer, work.package, journal, progress)
+        manifest = _describe(quantizer, work.package, name or out.name, origin)
+        write_manifest(work.package, manifest)
+        proof = recorded(manifest.content_hashes()) if recorded is not None else None
+        if proof is None:
+            proof = prove(open_package(work.package), opened, progress=progress)
+        proof = check_gate(proof, target, accept)
+        write_manifest(work.package, dataclasses.replace(manifest, proof=proof))
     return open_package(out)
 
 
-def _build(
-    source: Source,
-    target: Target,
-    folder: Path,
-    name: str,
-    origin: SourceInfo,
-    progress: Progress | None,
-) -> Manifest:
-    """Write every file of the package but the manifest."""
-    total = sum(len(shape) == 2 for shape in source.architecture.tensor_shapes().values())
-    done = 0
+def _open(path: Path, options: Options) -> Source:
+    source = open_source(path)
+    try:
+        return with_adapter(source, options.adapter)
+    except BaseException:
+        source.close()
+        raise
 
-    def on_tensor(name: str) -> None:
-        nonlocal done
-        if progress is not None:
-            progress("quantizing", done, total)
-        done += 1
 
-    quantizer = Quantizer(source, target)
-    write_graph(quantizer, folder, on_tensor)
+def _identity(origin: SourceInfo, target: Target, options: Options) -> dict[str, object]:
+    """Everything the bytes of a package depend on."""
+    return {
+        "source": origin.files,
+        "target": target.name,
+        "options": options.identity(),
+        "tools": _tools(),
+    }
+
+
+def _tools() -> dict[str, str]:
+    return {tool: metadata.version(tool) for tool in ("ondevice", *_TOOLS)}
+
+
+def _describe(quantizer: Quantizer, folder: Path, name: str, origin: SourceInfo) -> Manifest:
+    """Write the files beside the graph, and describe them all."""
+    source = quantizer.source
     tokenizer = source.tokenizer
     _write_text_files(folder, tokenizer)
     write_genai_config(folder, source.architecture, tokenizer)
@@ -109,10 +123,11 @@ def _build(
         source=origin,
         shape=_shape(source),
         recipe=Recipe(
-            target.name,
+            quantizer.target.name,
             quantizer.bits_per_weight,
-            dict(quantizer.counts),
+            quantizer.counts,
             quantizer.errors,
+            quantizer.quantization,
         ),
         text=Text(
             tokenizer.eos_ids,
@@ -121,7 +136,7 @@ def _build(
             tokenizer.chat_template is not None,
         ),
         files=describe_files(folder),
-        tools={tool: metadata.version(tool) for tool in ("ondevice", *_TOOLS)},
+        tools=_tools(),
     )
 
 
@@ -142,11 +157,6 @@ def _shape(source: Source) -> ModelShape:
 
 def _parameters(source: Source) -> int:
     return sum(math.prod(shape) for shape in source.architecture.tensor_shapes().values())
-
-
-def _require_space(source: Source, target: Target, folder: Path) -> None:
-    bits = 32 if target.head_bits is None else target.head_bits + 1
-    files.require_space(folder, _parameters(source) * bits // 8, f"the {target.name} package")
 
 
 def _write_text_files(folder: Path, tokenizer: TokenizerFiles) -> None:

@@ -1,4 +1,4 @@
-"""GGUF's header as keys and mapped tensors: the `gguf` package's reader made safe and fast.
+"""GGUF's header as keys and places of tensors: the `gguf` package's reader made safe and fast.
 
 The package trusts the file: it reads past the end in silence, loops over any count, and makes
 an array of each of a vocabulary's strings. Knows nothing about architectures.
@@ -18,6 +18,7 @@ from gguf.gguf_reader import GGUFReader, ReaderField
 from numpy.typing import NDArray
 
 from ondevice.errors import SourceError
+from ondevice.export.file_bytes import read_bytes
 
 VERSIONS = (2, 3)
 READABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
@@ -28,23 +29,37 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies in the file: `data` uint8 (rows, bytes per row), shape (out, in)."""
+    """A tensor in its file: shape (out, in) or (out,), which is one row.
+
+    rows and row_bytes: how many rows of how many bytes there are from byte `offset` on.
+    """
 
     type: GGMLQuantizationType
     shape: tuple[int, ...]
-    data: NDArray[np.uint8]
+    path: Path
+    offset: int
+    rows: int
+    row_bytes: int
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
+        """The bytes of some rows, (rows, bytes per row); raises `SourceError`."""
+        stop = self.rows if stop is None else stop
+        data = read_bytes(
+            self.path, self.offset + start * self.row_bytes, (stop - start) * self.row_bytes
+        )
+        return data.reshape(stop - start, self.row_bytes)
 
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """What a GGUF file holds: its keys, and its tensors mapped into memory."""
+    """What a GGUF file holds: its keys, and where its tensors lie."""
 
     keys: dict[str, Any]
     tensors: dict[str, StoredTensor]
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read the header and map the tensors; raises `SourceError` for any file that is not sound."""
+    """Read the header; raises `SourceError` for any file that is not sound."""
     try:
         _check_version(path)
         reader = _Reader(path)
@@ -127,9 +142,8 @@ class _Reader(GGUFReader):
                 raise ValueError(f"two tensors called {field.name[:80]!r}")
             kind = self._type(field.name, int(raw_type[0]))
             shape = tuple(int(size) for size in reversed(dims))
-            self.stored[field.name] = StoredTensor(
-                kind, shape, self._rows(int(start_offs) + int(offset[0]), shape, kind, field.name)
-            )
+            start = int(start_offs) + int(offset[0])
+            self.stored[field.name] = self._tensor(start, shape, kind, field.name)
 
     def _type(self, name: str, raw: int) -> GGMLQuantizationType:
         known = raw in GGMLQuantizationType.__members__.values()
@@ -142,14 +156,16 @@ class _Reader(GGUFReader):
             )
         return kind
 
-    def _rows(
+    def _tensor(
         self, start: int, shape: tuple[int, ...], kind: GGMLQuantizationType, name: str
-    ) -> NDArray[np.uint8]:
+    ) -> StoredTensor:
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if not 1 <= len(shape) <= _MAX_DIMS or 0 in shape or shape[-1] % block:
             raise ValueError(f"{name[:80]!r} of shape {shape} cannot be of type {kind.name}")
         rows, row_bytes = prod(shape[:-1]), shape[-1] // block * block_bytes
-        return self._get(start, np.uint8, rows * row_bytes).reshape(rows, row_bytes)
+        if start + rows * row_bytes > self.data.size:
+            raise self._truncated(start + rows * row_bytes)
+        return StoredTensor(kind, shape, self.path, start, rows, row_bytes)
 
     def _truncated(self, end: int) -> SourceError:
         return SourceError(

@@ -16,18 +16,25 @@ from numpy.typing import NDArray
 
 from ondevice.errors import SourceError
 from ondevice.export.architecture import Architecture
-from ondevice.export.architectures import family
-from ondevice.export.architectures.family import Fields, gguf_name
+from ondevice.export.architectures import gguf_family
+from ondevice.export.architectures.family import GGUFHeader
+from ondevice.export.architectures.fields import Fields
+from ondevice.export.architectures.gguf_keys import ROPE_VECTORS
 from ondevice.export.gguf_reader import GGUFFile, StoredTensor, read_gguf
 from ondevice.export.grid import Grid
 from ondevice.export.source import TokenizerFiles
 from ondevice.export.tokenizer import tokenizer_from_gguf
-from ondevice.export.weights import require_finite, require_shapes
+from ondevice.export.weights import (
+    Weight,
+    assemble,
+    require_finite,
+    require_shapes,
+    stored_shapes,
+    weights_of,
+)
 from ondevice.files import sha256
 from ondevice.package import SourceInfo
 
-_ROPE_FACTORS = "rope_freqs.weight"
-_CHUNK = 1 << 22  # values dequantized at a time
 _ONE = np.frombuffer(np.float16(1).tobytes(), np.uint8)
 
 
@@ -66,17 +73,16 @@ class GGUFSource:
         self._where = str(path)
         self._file: GGUFFile = read_gguf(path)
         self._keys = Fields(self._file.keys, self._where)
-        self._family = family(self._keys.text("general.architecture"), self._where)
+        family = gguf_family(self._keys.text("general.architecture"), self._where)
+        assert family.gguf is not None
         tensors = self._file.tensors
-        self.architecture: Architecture = self._family.from_gguf(
-            self._keys, tensors.keys(), self._embedding_rows(), self._rope_factors()
-        )
-        needed = self.architecture.tensor_shapes()
-        self._names = {name: gguf_name(name) for name in needed}
+        header = GGUFHeader(self._keys, tensors.keys(), self._embedding_rows(), self._vectors())
+        self.architecture: Architecture = family.gguf[1](header)
+        self._weights = weights_of(self.architecture, family.in_gguf)
         require_shapes(
-            {self._names[name]: shape for name, shape in needed.items()},
+            stored_shapes(self._weights),
             {name: tensor.shape for name, tensor in tensors.items()},
-            [_ROPE_FACTORS, *(name for name in tensors if name.endswith("attn_rot_embd.weight"))],
+            [*ROPE_VECTORS, *(name for name in tensors if name.endswith("attn_rot_embd.weight"))],
             self._where,
         )
 
@@ -87,22 +93,21 @@ class GGUFSource:
     def stored_type(self, name: str) -> str:
         return str(self._tensor(name).type.name)
 
-    def read(self, name: str) -> NDArray[np.float32]:
+    def read(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
         tensor = self._tensor(name)
-        values = _dequantized(tensor, name, self._where)
-        order = self._family.gguf_row_order(self.architecture, name)
-        return values if order is None else values[order]
 
-    def stored_grid(self, name: str) -> Grid | None:
+        def stored(first: int, stop: int) -> NDArray[np.float32]:
+            return _dequantized(tensor, first, stop)
+
+        return assemble(self._weights[name], rows, stored, name, self._where)
+
+    def stored_grid(self, name: str, rows: slice | None = None) -> Grid | None:
         tensor = self._tensor(name)
         layout = _EXACT.get(tensor.type.name)
         if layout is None or len(tensor.shape) != 2:
             return None
-        integers, scales = _exact_integers(tensor, layout)
+        integers, scales = _exact_integers(tensor, self._weights[name], rows, layout)
         require_finite(scales, name, self._where)
-        order = self._family.gguf_row_order(self.architecture, name)
-        if order is not None:
-            integers, scales = integers[order], scales[order]
         return Grid(layout.bits, layout.block, integers, scales)
 
     def origin(self) -> SourceInfo:
@@ -117,14 +122,14 @@ class GGUFSource:
         )
 
     def close(self) -> None:
-        """Let go of the mapped file; reading afterwards raises `SourceError`."""
+        """Reading afterwards raises `SourceError`."""
         self._file.tensors.clear()
 
     def _tensor(self, name: str) -> StoredTensor:
-        stored = self._file.tensors.get(self._names.get(name, ""))
-        if stored is None:
+        stored = self._weights[name].stored.name if name in self._weights else name
+        if stored not in self._file.tensors:
             raise SourceError(f"{self._where} has no tensor {name}")
-        return stored
+        return self._file.tensors[stored]
 
     def _embedding_rows(self) -> int:
         tensor = self._file.tensors.get("token_embd.weight")
@@ -132,41 +137,46 @@ class GGUFSource:
             raise SourceError(f"{self._where} has no tensor token_embd.weight; it is incomplete")
         return tensor.shape[0]
 
-    def _rope_factors(self) -> tuple[float, ...]:
-        tensor = self._file.tensors.get(_ROPE_FACTORS)
-        if tensor is None:
-            return ()
-        if len(tensor.shape) != 1 or tensor.shape[0] > 1024:
-            raise SourceError(f"{_ROPE_FACTORS} in {self._where} has the shape {tensor.shape}")
-        return tuple(_dequantized(tensor, _ROPE_FACTORS, self._where).tolist())
+    def _vectors(self) -> dict[str, tuple[float, ...]]:
+        """The tensors that hold rotary factors."""
+        vectors = {}
+        for name in ROPE_VECTORS:
+            tensor = self._file.tensors.get(name)
+            if tensor is None:
+                continue
+            if len(tensor.shape) != 1 or tensor.shape[0] > 1024:
+                raise SourceError(f"{name} in {self._where} has the shape {tensor.shape}")
+            values = _dequantized(tensor, 0, tensor.shape[0])
+            require_finite(values, name, self._where)
+            vectors[name] = tuple(values.tolist())
+        return vectors
 
 
-def _dequantized(tensor: StoredTensor, name: str, where: str) -> NDArray[np.float32]:
-    rows, columns = tensor.data.shape[0], tensor.shape[-1]
-    values = np.empty((rows, columns), np.float32)
-    for part in _row_chunks(rows, columns):
-        with np.errstate(all="ignore"):  # damaged scales are found just below
-            values[part] = dequantize(tensor.data[part], tensor.type)
-        require_finite(values[part], name, where)
-    return values.reshape(tensor.shape)
+def _dequantized(tensor: StoredTensor, first: int, stop: int) -> NDArray[np.float32]:
+    """Some rows of a matrix, (rows, columns), or some values of a vector."""
+    vector = len(tensor.shape) == 1
+    stored = tensor.read() if vector else tensor.read(first, stop)
+    with np.errstate(all="ignore"):  # damaged scales are found by their reader
+        values: NDArray[np.float32] = dequantize(stored, tensor.type)
+    return values.reshape(-1)[first:stop] if vector else values
 
 
 def _exact_integers(
-    tensor: StoredTensor, layout: _BlockFormat
+    tensor: StoredTensor, weight: Weight, rows: slice | None, layout: _BlockFormat
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """A block whose scale is made 1 dequantizes to its integers: no second unpacking to keep."""
-    rows, columns = tensor.shape
-    integers = np.empty((rows, columns), np.uint8)
-    scales = np.empty((rows, columns // layout.block), np.float32)
+    count, columns = weight.count(rows), weight.width
+    integers = np.empty((count, columns), np.uint8)
+    scales = np.empty((count, columns // layout.block), np.float32)
     middle = np.float32(2 ** (layout.bits - 1))
-    for part in _row_chunks(rows, columns):
-        blocks = np.array(tensor.data[part]).reshape(-1, layout.block_bytes)
+    for chunk in weight.chunks(rows):
+        whole_rows = tensor.read(chunk.first, chunk.stop)[chunk.pick]
+        blocks = whole_rows.reshape(-1, layout.block_bytes)
         with np.errstate(all="ignore"):
-            scales[part] = _scales(blocks, layout).reshape(-1, scales.shape[1])
+            scales[chunk.target] = _scales(blocks, layout).reshape(-1, scales.shape[1])
         blocks[:, layout.scale_at : layout.scale_at + 2] = _ONE
         blocks[:, slice(*layout.sub_scales)] = 1
-        whole_rows = blocks.reshape(-1, tensor.data.shape[1])  # short rows are slow
-        integers[part] = dequantize(whole_rows, tensor.type) + middle
+        integers[chunk.target] = dequantize(whole_rows, tensor.type) + middle
     return integers, scales
 
 
@@ -175,8 +185,3 @@ def _scales(blocks: NDArray[np.uint8], layout: _BlockFormat) -> NDArray[np.float
     scale: NDArray[Any] = whole.view("<f2").astype(np.float32)
     factors = blocks[:, slice(*layout.sub_scales)].view(np.int8)
     return scale * factors.astype(np.float32) if factors.size else scale
-
-
-def _row_chunks(rows: int, columns: int) -> list[slice]:
-    step = max(1, _CHUNK // columns)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ondevice.errors import SourceError
-from ondevice.export.architectures.family import Fields
+from ondevice.export.architectures.fields import Fields
 from ondevice.export.json_files import read_optional_json, read_text
 from ondevice.export.source import TokenizerFiles
 from ondevice.export.vocabulary import put_before_texts
@@ -29,9 +30,8 @@ def tokenizer_from_folder(folder: Path, config: Fields, vocab_size: int) -> Toke
     the tokenizer's own. Where the model wants a first token before plain text, tokenizer.json
     adds it. Raises `SourceError` when a file is missing or they do not fit together.
     """
-    text = read_text(folder / _TOKENIZER)
+    text = _with_rows(read_text(folder / _TOKENIZER), vocab_size, folder)
     tokenizer = _parsed(text, folder / _TOKENIZER)
-    _require_rows(tokenizer, vocab_size, folder)
     options = read_optional_json(folder / _TOKENIZER_CONFIG)
     special = _SpecialTokens(tokenizer, options, vocab_size)
     generation = read_optional_json(folder / _GENERATION)
@@ -56,13 +56,23 @@ def tokenizer_from_folder(folder: Path, config: Fields, vocab_size: int) -> Toke
     )
 
 
-def _require_rows(tokenizer: Tokenizer, vocab_size: int, folder: Path) -> None:
-    last = max(tokenizer.get_vocab().values(), default=-1)
+def _with_rows(text: str, vocab_size: int, folder: Path) -> str:
+    """tokenizer.json without added tokens that the embedding has no row for.
+
+    Gemma 3's text models name a token for images. Raises `SourceError` for other tokens.
+    """
+    tokenizer = _parsed(text, folder / _TOKENIZER)
+    last = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1)
     if not 0 <= last < vocab_size:
         raise SourceError(
             f"tokenizer.json in {folder} has tokens up to id {last}, the token embedding has "
             f"{vocab_size} rows; they are not of one checkpoint"
         )
+    if max(tokenizer.get_vocab().values()) < vocab_size:
+        return text
+    values = json.loads(text)
+    values["added_tokens"] = [t for t in values["added_tokens"] if t["id"] < vocab_size]
+    return json.dumps(values, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

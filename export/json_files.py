@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ondevice.errors import SourceError
-from ondevice.export.architectures.family import Fields
+from ondevice.export.architectures.fields import Fields
 
 
 def read_text(path: Path) -> str:

@@ -7,7 +7,6 @@ those that onnxruntime-genai expects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +25,10 @@ from ondevice.export.architecture import (
     layer_tensor,
 )
 from ondevice.export.external_data import ExternalData
-from ondevice.export.grid import Grid
+from ondevice.export.journal import Journal
+from ondevice.export.matrices import Matrices, StoredMatrix
 from ondevice.export.recipe import Quantizer
+from ondevice.progress import Progress
 
 CONTRIB = "com.microsoft"
 MODEL_FILE = "model.onnx"
@@ -40,13 +41,12 @@ _INT64_MAX = int(np.iinfo(np.int64).max)
 
 
 def write_graph(
-    quantizer: Quantizer, folder: Path, on_tensor: Callable[[str], None] | None = None
+    quantizer: Quantizer, folder: Path, journal: Journal, progress: Progress | None = None
 ) -> None:
-    """Write `model.onnx` and `model.onnx.data`, quantizing tensor by tensor.
+    """Write `model.onnx` and `model.onnx.data`, quantizing some rows at a time.
 
-    `on_tensor` is called with the name of each matrix before it is read.
-    Peak memory is that of the largest matrix with its grid.
-    Raises `ExportError` for a shape that an operator cannot hold.
+    Matrices that `journal` holds are taken from the data file that is there; those written are
+    noted in it. Raises `ExportError` for a shape that an operator cannot hold.
     """
     head_dim = quantizer.source.architecture.head_dim
     if head_dim % _HEAD_DIM_STEP:
@@ -55,8 +55,9 @@ def write_graph(
             f"GroupQueryAttention wants a multiple of {_HEAD_DIM_STEP}"
         )
     with ExternalData(folder / DATA_FILE) as weights:
-        model = _Emitter(quantizer, weights, on_tensor or (lambda name: None)).model()
-        ir.save(model, folder / MODEL_FILE)
+        matrices = Matrices(quantizer, weights)
+        ir.save(_Emitter(quantizer, weights, matrices).model(), folder / MODEL_FILE)
+        matrices.fill(journal, progress)
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,11 @@ class _Stored:
 class _Emitter:
     """Records the nodes of one graph."""
 
-    def __init__(
-        self, quantizer: Quantizer, weights: ExternalData, on_tensor: Callable[[str], None]
-    ) -> None:
-        self._quantizer = quantizer
+    def __init__(self, quantizer: Quantizer, weights: ExternalData, matrices: Matrices) -> None:
         self._source = quantizer.source
         self._arch: Architecture = quantizer.source.architecture
         self._weights = weights
-        self._on_tensor = on_tensor
+        self._matrices = matrices
         self._shapes = self._arch.tensor_shapes()
         self._tape = tape.Tape()
         self._fine_head = quantizer.target.fine_head
@@ -167,28 +165,23 @@ class _Emitter:
         )
 
     def _embed(self, input_ids: ir.Value) -> ir.Value:
-        self._on_tensor(EMBEDDING)
-        matrix = self._quantizer.matrix(EMBEDDING)
-        self._embedding = self._store(EMBEDDING, matrix)
-        if not isinstance(matrix, Grid):
+        matrix = self._matrices.reserve(EMBEDDING, lookup=True)
+        self._embedding = self._initializers(matrix)
+        layout = matrix.layout
+        if layout.is_float:
             return self._op("Gather", self._embedding.values[0], input_ids)
-        rows, columns = matrix.integers.shape
-        width = columns * matrix.bits // 8
-        name = f"{EMBEDDING}.rows"
-        if columns % matrix.block == 0:  # an output matrix tied to this one shares the bytes
-            packed = self._embedding.values[0].const_value
-            assert isinstance(packed, ir.ExternalTensor)
-            tensor = self._weights.view(name, packed, (rows, width))
-        else:
-            tensor = self._weights.add(name, matrix.packed().reshape(rows, -1)[:, :width])
+        shape = (layout.rows, layout.columns * layout.bits // 8)
+        # An output matrix tied to this one shares the bytes, where no row is padded.
+        place = matrix.lookup or matrix.integers
+        tensor = self._weights.view(f"{EMBEDDING}.rows", place, shape)
         return self._op(
             "GatherBlockQuantized",
             self._tape.initializer(tensor),
             input_ids,
             *self._embedding.values[1:],
             domain=CONTRIB,
-            bits=matrix.bits,
-            block_size=matrix.block,
+            bits=layout.bits,
+            block_size=layout.block,
             gather_axis=0,
             quantize_axis=1,
         )
@@ -234,8 +227,7 @@ class _Emitter:
     def _linear(self, name: str, hidden: ir.Value, fine: bool = False) -> ir.Value:
         """x W^T + b for the weights `name.weight` (out, in) and `name.bias`, if there is one."""
         weight, bias = f"{name}.weight", f"{name}.bias"
-        self._on_tensor(weight)
-        stored = self._store(weight, self._quantizer.matrix(weight))
+        stored = self._initializers(self._matrices.reserve(weight))
         added = self._float(bias) if bias in self._shapes else None
         return self._matmul(stored, hidden, added, fine)
 
@@ -297,22 +289,12 @@ class _Emitter:
             accuracy_level=_ACCURACY_LEVEL,
         )
 
-    def _store(self, name: str, matrix: Grid | NDArray[np.float32]) -> _Stored:
-        if not isinstance(matrix, Grid):
-            return _Stored([self._tape.initializer(self._weights.add(name, matrix))])
-        arrays: dict[str, NDArray[np.generic]] = {
-            "integers": matrix.packed(),
-            "scales": matrix.scales,
-        }
-        zero_points = matrix.packed_zero_points()
-        if zero_points is not None:
-            arrays["zero_points"] = zero_points
+    def _initializers(self, matrix: StoredMatrix) -> _Stored:
+        layout = matrix.layout
         values = [
-            self._tape.initializer(self._weights.add(f"{name}.{part}", array))
-            for part, array in arrays.items()
+            self._tape.initializer(self._weights.tensor(region)) for region in matrix.operands
         ]
-        rows, columns = matrix.integers.shape
-        return _Stored(values, rows, columns, matrix.bits, matrix.block)
+        return _Stored(values, layout.rows, layout.columns, layout.bits, layout.block)
 
     def _add_norm(
         self, update: ir.Value, hidden: ir.Value, weight: str

@@ -1,22 +1,30 @@
-"""Which grid each matrix gets: the targets by name, and the choice per tensor.
+"""Which grid each matrix gets: the targets by name, the options, and the choice per tensor.
 
 Knows sources and grids, not graphs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ondevice import files
 from ondevice.errors import ExportError
 from ondevice.export.architecture import EMBEDDING, HEAD
-from ondevice.export.grid import Grid, quantize, relative_error
+from ondevice.export.grid import BLOCK_SIZES, Grid, quantize
 from ondevice.export.source import Source
+from ondevice.package import Quantization
 
+Statistics = object  # SHIM until helper QUANT's is there
 _FLOAT_TYPES = ("F32", "F16", "BF16")
+QUANTIZERS = ("rtn", "search", "activation", "gptq")
+CALIBRATED = ("activation", "gptq")  # quantizers that look at activations
 
 
 @dataclass(frozen=True)
@@ -60,47 +68,301 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-@dataclass
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen beside the target; None is the target's or the quantizer's own.
+
+    bits: per weight, of 4 to 8; a fraction is the mean of matrices of 4 and of 8 bits.
+    head_bits: of the embedding and the output matrix, 4 or 8.
+    block: weights that share a scale. symmetric: without zero points.
+    quantizer: one of `QUANTIZERS`. calibration: the text that activations are taken from.
+    adapter: the folder of a LoRA adapter that is merged into the weights.
+    """
+
+    bits: float | None = None
+    head_bits: int | None = None
+    block: int | None = None
+    symmetric: bool | None = None
+    quantizer: str | None = None
+    calibration: Path | None = None
+    adapter: Path | None = None
+
+    def check(self, target: Target) -> None:
+        """Raise `ExportError` for what cannot be, or does not go with the target."""
+        self._check_values()
+        self._check_paths()
+        if target.as_is or target.bits is None:
+            if chosen := self._chosen():
+                raise ExportError(
+                    f"--target {target.name} keeps the weights as they are, so {chosen[0]} has no "
+                    "place; choose --target cpu-int4 or cpu-int8 with it"
+                )
+            return
+        if self.bits is not None and (self.bits == 8) != (target.bits == 8):
+            fitting = "cpu-int8" if self.bits == 8 else "cpu-int4"
+            raise ExportError(
+                f"--bits {self.bits:g} does not go with --target {target.name}; "
+                f"choose --target {fitting}"
+            )
+        if self.calibration is not None and not self.calibrated:
+            raise ExportError(
+                "--calibration is read by --quantizer activation and gptq and by a fractional "
+                "--bits; choose one of them or leave it out"
+            )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether activations are looked at."""
+        mixed = self.bits is not None and self.bits != int(self.bits)
+        return mixed or self.quantizer in CALIBRATED
+
+    def identity(self) -> dict[str, object]:
+        """The options, with hashes in place of paths."""
+        values = dataclasses.asdict(self)
+        if self.calibration is not None:
+            values["calibration"] = files.sha256(self.calibration)
+        if self.adapter is not None:
+            files_of = sorted(path for path in self.adapter.iterdir() if path.is_file())
+            values["adapter"] = {path.name: files.sha256(path) for path in files_of}
+        return values
+
+    def _check_values(self) -> None:
+        if self.bits is not None and not 4 <= self.bits <= 8:
+            raise ExportError(f"--bits {self.bits:g} cannot be; choose 4 to 8, such as 4.5")
+        if self.head_bits not in (None, 4, 8):
+            raise ExportError(f"--head-bits {self.head_bits} cannot be stored; choose 4 or 8")
+        if self.block is not None and self.block not in BLOCK_SIZES:
+            known = ", ".join(map(str, BLOCK_SIZES))
+            raise ExportError(f"--block {self.block} cannot be stored; choose one of {known}")
+        if self.quantizer is not None and self.quantizer not in QUANTIZERS:
+            known = ", ".join(QUANTIZERS)
+            raise ExportError(f"unknown quantizer {self.quantizer[:40]!r}; known: {known}")
+
+    def _check_paths(self) -> None:
+        if self.calibration is not None and not self.calibration.is_file():
+            raise ExportError(f"{self.calibration} is not a file; give --calibration a text file")
+        if self.adapter is not None and not self.adapter.is_dir():
+            raise ExportError(f"{self.adapter} is not a folder; give --adapter an adapter's folder")
+
+    def _chosen(self) -> list[str]:
+        """The flags of quantization that were given."""
+        given = {
+            "--bits": self.bits,
+            "--head-bits": self.head_bits,
+            "--block": self.block,
+            "--asymmetric": self.symmetric,
+            "--quantizer": self.quantizer,
+            "--calibration": self.calibration,
+        }
+        return [flag for flag, value in given.items() if value is not None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a matrix (rows, columns) is stored: float32 with 32 bits, otherwise as a grid.
+
+    exact: the source's own integers are taken over.
+    """
+
+    rows: int
+    columns: int
+    bits: int = 32
+    block: int = 0
+    zero_points: bool = False
+    exact: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        return self.bits == 32
+
+    @property
+    def weights(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def blocks(self) -> int:
+        """Quantization blocks of a row."""
+        return -(-self.columns // self.block)
+
+    @property
+    def stored_bits(self) -> int:
+        """Of the whole matrix, scales and zero points included."""
+        if self.is_float:
+            return 32 * self.weights
+        zero_bits = self.bits if self.zero_points else 0
+        return self.weights * self.bits + self.rows * self.blocks * (32 + zero_bits)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a matrix as they are stored, and what quantizing them changed.
+
+    error, power: float64 (rows,): sums of the squares of the change and of the weights; None
+    where nothing was quantized.
+    """
+
+    values: Grid | NDArray[np.float32]
+    error: NDArray[np.float64] | None = None
+    power: NDArray[np.float64] | None = None
+
+
+class Calibration(Protocol):
+    """What activations say about matrices, and how many bits each should have."""
+
+    def statistics(self, name: str) -> Statistics | None:
+        """What was found about a matrix's input; asked for in the order of the layers."""
+
+    def bits(self, name: str) -> int:
+        """Bits of a matrix, 4 or 8."""
+
+
 class Quantizer:
-    """Quantizes each matrix of a source once, and remembers what it did."""
+    """Says how each matrix of a source is stored, makes its rows, remembers what it did."""
 
-    source: Source
-    target: Target
-    counts: Counter[str] = field(default_factory=Counter)
-    errors: dict[str, float] = field(default_factory=dict)
-    weights: int = 0
-    weight_bits: int = 0
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        options: Options | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.options = options or Options()
+        self._calibration = calibration
+        self._layouts: dict[str, Layout] = {}
+        self.errors: dict[str, float] = {}
 
-    def matrix(self, name: str) -> Grid | NDArray[np.float32]:
-        """The grid of a matrix (N, K), or its float32 values where the target keeps those."""
-        bits = self.target.head_bits if name in (EMBEDDING, HEAD) else self.target.bits
-        if self.target.as_is and self.source.stored_type(name) in _FLOAT_TYPES:
-            bits = None
+    def layout(self, name: str) -> Layout:
+        """How a matrix is stored."""
+        if name not in self._layouts:
+            self._layouts[name] = self._choose(name)
+        return self._layouts[name]
+
+    def _choose(self, name: str) -> Layout:
+        rows, columns = self.source.architecture.tensor_shapes()[name]
+        bits = self._bits(name)
         if bits is None:
-            values = self.source.read(name)
-            self._count("float32", values.size, 32 * values.size)
-            return values
-        grid = self.source.stored_grid(name)
-        if grid is not None and (grid.bits == bits or self.target.as_is):
-            self._count_grid(grid, "taken over exactly")
-            return grid
-        values = self.source.read(name)
-        grid = quantize(values, bits, self.target.block, self.target.symmetric)
-        self.errors[name] = float(f"{relative_error(values, grid):.3g}")
-        self._count_grid(grid, f"requantized from {self.source.stored_type(name)}")
-        return grid
+            return Layout(rows, columns)
+        grid = _grid(self.source, name, slice(0, 1))
+        if grid is not None and self._fits(grid, bits):
+            zero_points = grid.zero_points is not None
+            return Layout(rows, columns, grid.bits, grid.block, zero_points, exact=True)
+        return Layout(rows, columns, bits, self.block, zero_points=not self.symmetric)
+
+    def _bits(self, name: str) -> int | None:
+        target = self.target
+        if target.as_is and self.source.stored_type(name) in _FLOAT_TYPES:
+            return None
+        if name in (EMBEDDING, HEAD):
+            return self.head_bits
+        return self._calibration.bits(name) if self._calibration else target.bits
+
+    def _fits(self, grid: Grid, bits: int) -> bool:
+        """Whether the source's integers are what was asked for."""
+        return self.target.as_is or (grid.bits == bits and self.options.block in (None, grid.block))
+
+    @property
+    def head_bits(self) -> int | None:
+        return self.options.head_bits or self.target.head_bits
+
+    @property
+    def block(self) -> int:
+        return self.options.block or self.target.block
+
+    @property
+    def symmetric(self) -> bool:
+        chosen = self.options.symmetric
+        return self.target.symmetric if chosen is None else chosen
+
+    @property
+    def method(self) -> str:
+        return self.options.quantizer or "search"
+
+    def statistics(self, name: str) -> Statistics | None:
+        """What calibration found about a matrix's input, None where nothing is quantized."""
+        layout = self.layout(name)
+        if self._calibration is None or layout.is_float or layout.exact:
+            return None
+        return self._calibration.statistics(name)
+
+    def rows(self, name: str, rows: slice, statistics: Statistics | None = None) -> Rows:
+        """Some rows of a matrix; they do not depend on which others come with them."""
+        layout = self.layout(name)
+        if layout.exact:
+            grid = _grid(self.source, name, rows)
+            assert grid is not None
+            return Rows(grid)
+        values = _read(self.source, name, rows)
+        if layout.is_float:
+            return Rows(values)
+        grid = quantize(values, layout.bits, layout.block, not layout.zero_points)
+        change = grid.dequantize() - values
+        return Rows(grid, _squares(change), _squares(values))
+
+    def finish(self, name: str, error: float | None) -> None:
+        """Note that a matrix is written, and the relative error of quantizing it."""
+        if error is not None:
+            self.errors[name] = error
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Matrices by what they are stored as."""
+        return dict(Counter(self._kind(name) for name in self._layouts))
+
+    def _kind(self, name: str) -> str:
+        layout = self._layouts[name]
+        if layout.is_float:
+            return "float32"
+        stored = self.source.stored_type(name)
+        how = "taken over exactly" if layout.exact else f"requantized from {stored}"
+        return f"int{layout.bits} block {layout.block}, {how}"
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """What the package says of how it was quantized; None for a target that keeps floats."""
+        bits, head_bits = self.options.bits or self.target.bits, self.head_bits
+        if bits is None or head_bits is None:
+            return None
+        text = self.options.calibration
+        sha256 = None if text is None else files.sha256(text)
+        return Quantization(bits, head_bits, self.block, self.symmetric, self.method, sha256)
 
     @property
     def bits_per_weight(self) -> float:
         """Mean over all matrices, scales and zero points included."""
-        return round(self.weight_bits / self.weights, 3)
+        layouts = self._layouts.values()
+        bits = sum(layout.stored_bits for layout in layouts)
+        return round(bits / sum(layout.weights for layout in layouts), 3)
 
-    def _count_grid(self, grid: Grid, how: str) -> None:
-        zero_bits = grid.bits if grid.zero_points is not None else 0
-        bits = grid.integers.size * grid.bits + grid.scales.size * (32 + zero_bits)
-        self._count(f"int{grid.bits} block {grid.block}, {how}", grid.integers.size, bits)
 
-    def _count(self, kind: str, weights: int, bits: int) -> None:
-        self.counts[kind] += 1
-        self.weights += weights
-        self.weight_bits += bits
+def _squares(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum of the squares of each row."""
+    sums: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return sums
+
+
+def _read(source, name, rows):  # SHIM until helper SOURCES' read takes rows
+    try:
+        return source.read(name, rows)
+    except TypeError:
+        if hasattr(source, "_tensors"):
+            t = source._tensor(name)
+            w = t.shape[1]
+            return t.values(rows.start * w, rows.stop * w).reshape(-1, w)
+        if getattr(source, "_kept", (None,))[0] != name:
+            source._kept = (name, source.read(name))
+        return source._kept[1][rows]
+
+
+def _grid(source, name, rows):  # SHIM
+    try:
+        return source.stored_grid(name, rows)
+    except TypeError:
+        if getattr(source, "_kept_grid", (None,))[0] != name:
+            source._kept_grid = (name, source.stored_grid(name))
+        grid = source._kept_grid[1]
+        if grid is None:
+            return None
+        zero = None if grid.zero_points is None else grid.zero_points[rows]
+        return Grid(grid.bits, grid.block, grid.integers[rows], grid.scales[rows], zero)

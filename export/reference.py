@@ -5,7 +5,7 @@ Independent of the emitter on purpose, and never more than one layer in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from ondevice.export.architecture import EMBEDDING, FINAL_NORM, HEAD, Architectu
 from ondevice.export.source import Source
 
 _Floats = NDArray[np.float32]
+_CHUNK = 1 << 25  # values of an embedding or output matrix in memory at a time
+
+# Called with the name of a matrix and its inputs, float32 (tokens, columns).
+Observe = Callable[[str, _Floats], None]
 
 
 def reference_hidden(
@@ -27,69 +31,124 @@ def reference_hidden(
     Each window of token ids starts from an empty KV cache. The weights of each layer are read
     once for all windows.
     """
-    arch = source.architecture
-    embedding = source.read(EMBEDDING)
-    states = [embedding[np.asarray(window, np.int64)] for window in windows]
-    del embedding
-    cos, sin = rotary.tables(arch.rope, max(len(window) for window in windows))
-    for layer in range(arch.layers):
+    states = embed(source, windows)
+    for layer in range(source.architecture.layers):
         if on_layer is not None:
             on_layer(layer)
-        weights = _Layer(source, layer)
-        states = [_apply_layer(arch, weights, state, cos, sin) for state in states]
-    norm = source.read(FINAL_NORM)
-    return [_rms_norm(state, norm, arch.norm_eps) for state in states]
+        states = Layer(source, layer).apply(states)
+    return final_norm(source, states)
 
 
-def output_matrix(source: Source) -> _Floats:
-    """The matrix of the logits, float32 (vocab, hidden): logits = hidden @ matrix.T."""
-    return source.read(EMBEDDING if source.architecture.tied_embeddings else HEAD)
+def embed(source: Source, windows: Sequence[Sequence[int]]) -> list[_Floats]:
+    """Embeddings of the tokens of each window, float32 (tokens, hidden)."""
+    arch = source.architecture
+    ids = np.unique(np.concatenate([np.asarray(window, np.int64) for window in windows]))
+    rows = np.empty((len(ids), arch.hidden_size), np.float32)
+    for part, matrix in _row_chunks(source, EMBEDDING):
+        inside = (ids >= part.start) & (ids < part.stop)
+        rows[inside] = matrix[ids[inside] - part.start]
+    rows *= np.float32(arch.embedding_scale)
+    return [rows[np.searchsorted(ids, window)] for window in windows]
 
 
-class _Layer:
-    """The weights of one layer."""
+def final_norm(source: Source, states: Sequence[_Floats]) -> list[_Floats]:
+    weight = source.read(FINAL_NORM)
+    return [_rms_norm(state, weight, source.architecture.norm_eps) for state in states]
+
+
+def logits(source: Source, hidden: _Floats) -> _Floats:
+    """Logits float32 (tokens, vocab) of final hidden states (tokens, hidden).
+
+    The output matrix is read in parts: it may be larger than memory allows.
+    """
+    arch = source.architecture
+    found = np.empty((len(hidden), arch.vocab_size), np.float32)
+    for part, matrix in _row_chunks(source, EMBEDDING if arch.tied_embeddings else HEAD):
+        np.matmul(hidden, matrix.T, out=found[:, part])
+    return _soft_cap(found, arch.logit_softcap)
+
+
+def _row_chunks(source: Source, name: str) -> Iterator[tuple[slice, _Floats]]:
+    rows, columns = source.architecture.tensor_shapes()[name]
+    step = max(1, _CHUNK // columns)
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        yield part, source.read(name, part)
+
+
+class Layer:
+    """One layer of a decoder, its weights in memory."""
 
     def __init__(self, source: Source, layer: int) -> None:
-        prefix = layer_tensor(layer, "")
-        names = [n for n in source.architecture.tensor_shapes() if n.startswith(prefix)]
-        self._weights = {name.removeprefix(prefix): source.read(name) for name in names}
+        self._arch: Architecture = source.architecture
+        self._index = layer
+        self._prefix = layer_tensor(layer, "")
+        names = [n for n in self._arch.tensor_shapes() if n.startswith(self._prefix)]
+        self._weights = {name.removeprefix(self._prefix): source.read(name) for name in names}
 
-    def norm(self, name: str) -> _Floats:
-        return self._weights[f"{name}.weight"]
+    def apply(self, states: Sequence[_Floats], observe: Observe | None = None) -> list[_Floats]:
+        """Hidden states (tokens, hidden) after this layer, each a sequence from position 0.
 
-    def linear(self, name: str, values: _Floats) -> _Floats:
-        product = values @ self._weights[f"{name}.weight"].T
+        `observe` sees the inputs of every matrix, one sequence after the other.
+        """
+        return [self._apply(state, observe or (lambda name, inputs: None)) for state in states]
+
+    def _apply(self, hidden: _Floats, observe: Observe) -> _Floats:
+        post_norms = self._arch.post_norms
+        update = self._attend(self._norm("input_layernorm", hidden), observe)
+        if post_norms:
+            update = self._norm("post_attention_layernorm", update)
+        hidden = hidden + update
+        update = self._mlp(self._norm(self._arch.mlp_norm, hidden), observe)
+        if post_norms:
+            update = self._norm("post_feedforward_layernorm", update)
+        return hidden + update
+
+    def _attend(self, normed: _Floats, observe: Observe) -> _Floats:
+        arch = self._arch
+        query, key, value = (
+            _heads(self._linear(f"self_attn.{part}_proj", normed, observe), count)
+            for part, count in (("q", arch.heads), ("k", arch.kv_heads), ("v", arch.kv_heads))
+        )
+        if arch.qk_norm:
+            query = self._norm("self_attn.q_norm", query)
+            key = self._norm("self_attn.k_norm", key)
+        rope = arch.rope_of(self._index)
+        if rope is not None:
+            cos, sin = rotary.tables(rope, len(normed))
+            query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+        context = _attention(arch, query, key, value, arch.window_of(self._index))
+        return self._linear("self_attn.o_proj", context, observe)
+
+    def _mlp(self, normed: _Floats, observe: Observe) -> _Floats:
+        gate = self._linear("mlp.gate_proj", normed, observe)
+        activate = _silu if self._arch.activation == "silu" else _gelu_tanh
+        gated = activate(gate) * self._linear("mlp.up_proj", normed, observe)
+        return self._linear("mlp.down_proj", gated, observe)
+
+    def _norm(self, name: str, values: _Floats) -> _Floats:
+        return _rms_norm(values, self._weights[f"{name}.weight"], self._arch.norm_eps)
+
+    def _linear(self, name: str, values: _Floats, observe: Observe) -> _Floats:
+        observe(f"{self._prefix}{name}.weight", values)
+        product: _Floats = values @ self._weights[f"{name}.weight"].T
         bias = self._weights.get(f"{name}.bias")
         return product if bias is None else product + bias
 
 
-def _apply_layer(
-    arch: Architecture, layer: _Layer, hidden: _Floats, cos: _Floats, sin: _Floats
+def _attention(
+    arch: Architecture, query: _Floats, key: _Floats, value: _Floats, window: int
 ) -> _Floats:
-    normed = _rms_norm(hidden, layer.norm("input_layernorm"), arch.norm_eps)
-    query, key, value = (layer.linear(f"self_attn.{part}_proj", normed) for part in "qkv")
-    context = _attention(
-        _rotate(_heads(query, arch.heads), cos, sin),
-        _rotate(_heads(key, arch.kv_heads), cos, sin),
-        _heads(value, arch.kv_heads),
-    )
-    hidden = hidden + layer.linear("self_attn.o_proj", context)
-    normed = _rms_norm(hidden, layer.norm("post_attention_layernorm"), arch.norm_eps)
-    gate = layer.linear("mlp.gate_proj", normed)
-    with np.errstate(over="ignore"):  # exp of a very negative gate: silu is 0 there
-        gated = gate / (1 + np.exp(-gate)) * layer.linear("mlp.up_proj", normed)
-    return hidden + layer.linear("mlp.down_proj", gated)
-
-
-def _attention(query: _Floats, key: _Floats, value: _Floats) -> _Floats:
     """Causal grouped-query attention (Ainslie et al., 2023): (heads, tokens, head_dim) each."""
     heads, tokens, width = query.shape
-    future = np.triu(np.ones((tokens, tokens), bool), 1)
+    seen = np.tri(tokens, dtype=bool)
+    if window:
+        seen &= ~np.tri(tokens, k=-window, dtype=bool)
     contexts = []
     for head in range(heads):
         group = head * key.shape[0] // heads
-        scores = query[head] @ key[group].T / np.float32(width**0.5)
-        scores[future] = -np.inf
+        scores = query[head] @ key[group].T * np.float32(arch.score_scale)
+        scores = np.where(seen, _soft_cap(scores, arch.attention_softcap), np.float32(-np.inf))
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         contexts.append(weights / weights.sum(axis=1, keepdims=True) @ value[group])
     return np.stack(contexts, axis=1).reshape(tokens, heads * width)
@@ -100,11 +159,10 @@ def _heads(values: _Floats, heads: int) -> _Floats:
 
 
 def _rotate(values: _Floats, cos: _Floats, sin: _Floats) -> _Floats:
-    """Rotate the two halves of each head against each other (Su et al., 2021)."""
-    tokens, half = values.shape[1], cos.shape[1]
-    cos, sin = cos[:tokens], sin[:tokens]
-    low, high = values[..., :half], values[..., half:]
-    return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    """Rotate the halves of each head's first dimensions against each other (Su et al., 2021)."""
+    half = cos.shape[1]
+    low, high, rest = values[..., :half], values[..., half : 2 * half], values[..., 2 * half :]
+    return np.concatenate([low * cos - high * sin, high * cos + low * sin, rest], axis=-1)
 
 
 def _rms_norm(values: _Floats, weight: _Floats, eps: float) -> _Floats:
@@ -112,3 +170,23 @@ def _rms_norm(values: _Floats, weight: _Floats, eps: float) -> _Floats:
     mean = np.mean(np.square(values), axis=-1, keepdims=True)
     normed: _Floats = values / np.sqrt(mean + np.float32(eps)) * weight
     return normed
+
+
+def _soft_cap(values: _Floats, cap: float) -> _Floats:
+    if not cap:
+        return values
+    capped: _Floats = np.tanh(values / np.float32(cap)) * np.float32(cap)
+    return capped
+
+
+def _silu(values: _Floats) -> _Floats:
+    with np.errstate(over="ignore"):  # exp of a very negative gate: silu is 0 there
+        activated: _Floats = values / (1 + np.exp(-values))
+    return activated
+
+
+def _gelu_tanh(values: _Floats) -> _Floats:
+    """The tanh form of GELU (Hendrycks and Gimpel, 2016)."""
+    inner = np.float32((2 / np.pi) ** 0.5) * (values + np.float32(0.044715) * values**3)
+    activated: _Floats = values * (1 + np.tanh(inner)) * np.float32(0.5)
+    return activated

@@ -1,4 +1,4 @@
-"""One safetensors file mapped into memory.
+"""One safetensors file: where its tensors lie, and their values.
 
 The format (safetensors documentation, "Format"): eight bytes of header length,
 little-endian; a JSON object of name to dtype, shape and byte span; the data. Read here and not
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import SourceError
+from ondevice.export.file_bytes import read_bytes
 
 READABLE = {"F32": 4, "F16": 2, "BF16": 2}  # bytes per value
 _LENGTH_BYTES = 8
@@ -26,36 +27,36 @@ _MAX_DIMS = 4
 
 
 @dataclass(frozen=True)
-class MappedTensor:
-    """A tensor in its file: `data` uint8, one after the other; shape (out, in) or (out,)."""
+class StoredTensor:
+    """A tensor in its file, from byte `offset` on; shape (out, in) or (out,)."""
 
     type: str
     shape: tuple[int, ...]
-    data: NDArray[np.uint8]
+    path: Path
+    offset: int
 
     def values(self, start: int, stop: int) -> NDArray[np.float32]:
         """The values `start` to `stop`, counted along the flattened tensor, in fp32."""
         size = READABLE[self.type]
-        raw = np.array(self.data[start * size : stop * size])
+        raw = read_bytes(self.path, self.offset + start * size, (stop - start) * size)
         if self.type == "BF16":
             # The upper half of an fp32.
             return (raw.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
         return raw.view("<f4" if self.type == "F32" else "<f2").astype(np.float32)
 
 
-def read_safetensors(path: Path) -> dict[str, MappedTensor]:
-    """Map a file; raises `SourceError` when it is truncated or its header is not sound.
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file; raises `SourceError` when it is truncated or its header not sound.
 
-    Tensors of types that cannot be read keep their type's name and have no data.
+    Tensors of types that cannot be read keep their type's name.
     """
     try:
         size = path.stat().st_size
-        if size < _LENGTH_BYTES:
-            raise _truncated(path, size, _LENGTH_BYTES)
-        mapped: NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
-    length = int(mapped[:_LENGTH_BYTES].view("<u8")[0])
+    if size < _LENGTH_BYTES:
+        raise _truncated(path, size, _LENGTH_BYTES)
+    length = int(read_bytes(path, 0, _LENGTH_BYTES).view("<u8")[0])
     start = _LENGTH_BYTES + length
     if length > _MAX_HEADER:
         raise SourceError(
@@ -63,8 +64,8 @@ def read_safetensors(path: Path) -> dict[str, MappedTensor]:
         )
     if start > size:
         raise _truncated(path, size, start)
-    header = _header(bytes(mapped[_LENGTH_BYTES:start]), path)
-    return {name: _tensor(name, entry, mapped[start:], path) for name, entry in header.items()}
+    header = _header(read_bytes(path, _LENGTH_BYTES, length).tobytes(), path)
+    return {name: _tensor(name, entry, path, start, size) for name, entry in header.items()}
 
 
 def _header(text: bytes, path: Path) -> dict[str, Any]:
@@ -78,19 +79,19 @@ def _header(text: bytes, path: Path) -> dict[str, Any]:
     return header
 
 
-def _tensor(name: str, entry: Any, data: NDArray[np.uint8], path: Path) -> MappedTensor:
+def _tensor(name: str, entry: Any, path: Path, start: int, size: int) -> StoredTensor:
     kind, shape, span = _entry(name, entry, path)
     begin, end = span
     if kind not in READABLE:
-        return MappedTensor(kind[:20], shape, data[:0])
-    if end > data.size:
-        raise _truncated(path, path.stat().st_size, path.stat().st_size - data.size + end)
+        return StoredTensor(kind[:20], shape, path, start)
+    if start + end > size:
+        raise _truncated(path, size, start + end)
     if end - begin != prod(shape) * READABLE[kind]:
         raise SourceError(
             f"{name[:80]!r} in {path} is {kind} of shape {shape} in {end - begin:,} bytes, which "
             "does not fit; fetch it again"
         )
-    return MappedTensor(kind, shape, data[begin:end])
+    return StoredTensor(kind, shape, path, start + begin)
 
 
 def _entry(name: str, entry: Any, path: Path) -> tuple[str, tuple[int, ...], tuple[int, int]]:

@@ -18,16 +18,15 @@ from ondevice.export.architectures import family
 from ondevice.export.grid import Grid
 from ondevice.export.hf_tokenizer import TOKENIZER_FILES, tokenizer_from_folder
 from ondevice.export.json_files import read_json
-from ondevice.export.safetensors_file import READABLE, MappedTensor, read_safetensors
+from ondevice.export.safetensors_file import READABLE, StoredTensor, read_safetensors
 from ondevice.export.source import TokenizerFiles
-from ondevice.export.weights import require_finite, require_shapes
+from ondevice.export.weights import assemble, require_shapes, stored_shapes, weights_of
 from ondevice.files import sha256
 from ondevice.package import SourceInfo
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_CHUNK = 1 << 22  # values converted at a time
 
 
 class SafetensorsSource:
@@ -43,10 +42,11 @@ class SafetensorsSource:
         self._folder = folder
         self._files = _weight_files(folder)
         self._config = read_json(folder / "config.json")
-        kind = self._config.text("model_type")
-        self.architecture: Architecture = family(kind, self._config.where).from_config(self._config)
+        found = family(self._config.text("model_type"), self._config.where)
+        self.architecture: Architecture = found.from_config(self._config)
+        self._weights = weights_of(self.architecture, found.in_safetensors)
         self._tensors = _tensors(self._files)
-        _check(self.architecture, self._tensors, str(folder))
+        _check(stored_shapes(self._weights), self._tensors, str(folder))
 
     @cached_property
     def tokenizer(self) -> TokenizerFiles:
@@ -55,17 +55,16 @@ class SafetensorsSource:
     def stored_type(self, name: str) -> str:
         return self._tensor(name).type
 
-    def read(self, name: str) -> NDArray[np.float32]:
+    def read(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
         tensor = self._tensor(name)
-        values = np.empty(tensor.shape, np.float32)
-        flat = values.reshape(-1)
-        for start in range(0, flat.size, _CHUNK):
-            part = slice(start, min(start + _CHUNK, flat.size))
-            flat[part] = tensor.values(part.start, part.stop)
-            require_finite(flat[part], name, str(self._folder))
-        return values
+        weight = self._weights[name]
 
-    def stored_grid(self, name: str) -> Grid | None:
+        def stored(first: int, stop: int) -> NDArray[np.float32]:
+            return tensor.values(first * weight.width, stop * weight.width)
+
+        return assemble(weight, rows, stored, name, str(self._folder))
+
+    def stored_grid(self, name: str, rows: slice | None = None) -> Grid | None:
         """None: safetensors checkpoints read here are not quantized."""
         self._tensor(name)
         return None
@@ -82,13 +81,14 @@ class SafetensorsSource:
         )
 
     def close(self) -> None:
-        """Let go of the mapped files; reading afterwards raises `SourceError`."""
+        """Reading afterwards raises `SourceError`."""
         self._tensors.clear()
 
-    def _tensor(self, name: str) -> MappedTensor:
-        if name not in self._tensors:
+    def _tensor(self, name: str) -> StoredTensor:
+        stored = self._weights[name].stored.name if name in self._weights else name
+        if stored not in self._tensors:
             raise SourceError(f"{self._folder} has no tensor {name}")
-        return self._tensors[name]
+        return self._tensors[stored]
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -121,8 +121,8 @@ def _shards(folder: Path, index: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def _tensors(files: list[Path]) -> dict[str, MappedTensor]:
-    tensors: dict[str, MappedTensor] = {}
+def _tensors(files: list[Path]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
     for path in files:
         for name, tensor in read_safetensors(path).items():
             if name in tensors:
@@ -131,8 +131,9 @@ def _tensors(files: list[Path]) -> dict[str, MappedTensor]:
     return tensors
 
 
-def _check(architecture: Architecture, tensors: dict[str, MappedTensor], where: str) -> None:
-    needed = architecture.tensor_shapes()
+def _check(
+    needed: dict[str, tuple[int, ...]], tensors: dict[str, StoredTensor], where: str
+) -> None:
     # Rotary frequencies are computed; a tied head repeats the embedding.
     ignored = [name for name in tensors if name.endswith(".rotary_emb.inv_freq")] + [HEAD]
     require_shapes(needed, {n: t.shape for n, t in tensors.items()}, ignored, where)

@@ -43,14 +43,18 @@ class Source(Protocol):
     def stored_type(self, name: str) -> str:
         """The type a tensor has in the file, in GGUF's or safetensors' words: `Q4_K`, `BF16`."""
 
-    def read(self, name: str) -> NDArray[np.float32]:
-        """One tensor, dequantized, (out, in) or (out,).
+    def read(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
+        """One tensor, dequantized, (out, in) or (out,), or the rows of a slice without a step.
 
-        Raises `SourceError` when it is missing, misshapen or holds NaN or infinity.
+        Nothing else is read, converted or held; threads may read at once. Raises `SourceError`
+        when the tensor is missing, misshapen or holds NaN or infinity.
         """
 
-    def stored_grid(self, name: str) -> Grid | None:
-        """The integers and scales of the file when a 4- or 8-bit grid holds them exactly."""
+    def stored_grid(self, name: str, rows: slice | None = None) -> Grid | None:
+        """The integers and scales of the file when a 4- or 8-bit grid holds them exactly.
+
+        With `rows`, of those rows only.
+        """
 
     def origin(self) -> SourceInfo:
         """Where it came from, no path of this machine in it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ondevice.errors import SourceError
 from ondevice.export import tokenizer_bpe, tokenizer_spm
-from ondevice.export.architectures.family import Fields
+from ondevice.export.architectures.fields import Fields
 from ondevice.export.source import TokenizerFiles
 from ondevice.export.vocabulary import Kind, Vocabulary
 

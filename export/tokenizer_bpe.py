@@ -1,6 +1,8 @@
 """Byte-level BPE from GGUF's tokens and merges, with the pre-tokenizer its `pre` key names.
 
-The ids are those of llama.cpp for the same file (benchmarks/tokenizer_parity.py).
+The ids are those of llama.cpp for the same file (benchmarks/tokenizer_parity.py), but for
+`tekken` and `gpt-4o`: there llama.cpp approximates the pattern that the models were trained
+with, which cuts words at capitals of every alphabet, and this module does not.
 """
 
 from __future__ import annotations
@@ -37,6 +39,20 @@ _LLAMA3 = _Pre(
     (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_SYMBOLS}",), whole_words=True, adds_bos=True
 )
 _QWEN2 = _Pre((rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_SYMBOLS}",))
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BEFORE = r"[^\r\n\p{L}\p{N}]?"
+_SYMBOLS_SLASH = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = _Pre(
+    (rf"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}|{_SYMBOLS_SLASH}",),
+    whole_words=True,
+    adds_bos=True,
+)
+_GPT4O = _Pre(
+    (
+        rf"{_BEFORE}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_BEFORE}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
+        rf"|\p{{N}}{{1,3}}|{_SYMBOLS_SLASH}",
+    )
+)
 _DEFAULT = _Pre((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"))
 
 PRE_TOKENIZERS = {
@@ -48,6 +64,9 @@ PRE_TOKENIZERS = {
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
     "smollm": _SMOLLM,
+    "tekken": _TEKKEN,
+    "gpt-4o": _GPT4O,
+    "llama4": _GPT4O,
     "starcoder": _SMOLLM,
 }
 

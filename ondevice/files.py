@@ -113,21 +113,25 @@ def new_folder(final: Path, replace: bool = False) -> Iterator[Path]:
         raise OndeviceError(f"{final} exists already; remove it or choose another --out")
     with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        _recover(final)
+        recover(final)
         prefix = f".{final.name}.partial-{os.getpid()}-"
         work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
     try:
         with writing(final):
             yield work
-            work.chmod(0o755)
-            for path in (*work.rglob("*"), work):
-                _sync(path)
-            _take_name(work, final)
+            publish(work, final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _take_name(work: Path, final: Path) -> None:
+def publish(work: Path, final: Path) -> None:
+    """Give a finished folder its final name on the same disk, in place of what is there.
+
+    Everything in it is on the disk before the name appears.
+    """
+    work.chmod(0o755)
+    for path in (*work.rglob("*"), work):
+        sync(path)
     old = final.with_name(f".{final.name}.old-{os.getpid()}")
     replaced = final.exists()
     if replaced:
@@ -138,11 +142,11 @@ def _take_name(work: Path, final: Path) -> None:
         if replaced:
             old.rename(final)
         raise
-    _sync(final.parent)
+    sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _recover(final: Path) -> None:
+def recover(final: Path) -> None:
     """Clear what killed runs left beside `final`; put a set-aside old folder back if need be."""
     import psutil
 
@@ -157,7 +161,7 @@ def _recover(final: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file or, where the system can, a folder's entries survive a power cut."""
     if path.is_dir() and os.name == "nt":
         return

@@ -12,13 +12,17 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ondevice import files, json_file
 from ondevice.errors import PackageError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 FORMAT_VERSION = 1
 MANIFEST = "ondevice.json"
+ENCODER = "encoder"  # the `kind` of a manifest that `ondevice.encoder_package` reads
 # Everything but weights: graph, tokenizer, template. These are parsed by native code, and hashing
 # them takes 3 to 7 ms for real packages.
 SMALL_FILE = 16 << 20
@@ -51,18 +55,37 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """What was asked of the matrices that were not taken over as they are.
+
+    bits: mean of the layers' matrices; head_bits: of the embedding and the output matrix. block:
+    weights that share a scale. calibration: SHA-256 of the text that activations were taken
+    from, None where the quantizer looks at none.
+    """
+
+    bits: float
+    head_bits: int
+    block: int
+    symmetric: bool
+    quantizer: str
+    calibration: str | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How the weights were quantized: the target and how many weights each grid holds.
 
     `tensors` counts matrices by grid, such as `int8 block 32, exact`;
     `relative_error` is the root mean square error of the requantized ones over their
-    root mean square, by tensor, empty where all are exact.
+    root mean square, by tensor, empty where all are exact. `quantization` is None where nothing
+    is, and where another exporter did it.
     """
 
     target: str
     bits_per_weight: float
     tensors: dict[str, int]
     relative_error: dict[str, float]
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +192,14 @@ def open_package(folder: Path) -> Package:
     Raises `PackageError` naming the file or field. Hashes of the weights are `verify_hashes`'s
     business.
     """
+    package = Package(folder, _parse(read_manifest(folder), folder / MANIFEST))
+    _require(folder, package.manifest)
+    check_files(folder, package.manifest.files)
+    return package
+
+
+def read_manifest(folder: Path) -> object:
+    """The JSON value in a folder's manifest; raises `PackageError` when it cannot be read."""
     path = folder / MANIFEST
     try:
         if not path.is_file():
@@ -177,13 +208,16 @@ def open_package(folder: Path) -> Package:
         _require_plain(data)
     except (ValueError, OSError, RecursionError) as error:
         raise PackageError(f"{path} cannot be read: {_reason(error)}") from error
-    package = Package(folder, _parse(data, path))
-    _require(folder, package.manifest)
-    for name, info in package.manifest.files.items():
+    return data
+
+
+def check_files(folder: Path, infos: dict[str, FileInfo]) -> None:
+    """Raise `PackageError` unless all files are there, inside, of their size, and the small ones
+    as their hashes say."""
+    for name, info in infos.items():
         _check_size(folder, name, info)
         if info.bytes < SMALL_FILE:
             _check_hash(folder, name, info)
-    return package
 
 
 def verify_hashes(package: Package, progress: Callable[[int], None] | None = None) -> None:
@@ -233,8 +267,8 @@ def describe_files(folder: Path) -> dict[str, FileInfo]:
     }
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `ondevice.json`; the same manifest always gives the same bytes."""
+def write_manifest(folder: Path, manifest: DataclassInstance) -> None:
+    """Write `ondevice.json`; the same manifest, of whatever kind, always gives the same bytes."""
     data = dataclasses.asdict(manifest)
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     files.write_text(folder / MANIFEST, text + "\n")
@@ -267,6 +301,11 @@ def _reason(error: BaseException) -> str:
 
 def _parse(data: object, path: Path) -> Manifest:
     json_file.require_version(data, FORMAT_VERSION, path, PackageError)
+    if isinstance(data, dict) and data.get("kind") == ENCODER:
+        raise PackageError(
+            f"{path.parent} is an encoder: it gives vectors, no text; open it with "
+            "ondevice.runtime.encoder, and choose a language model here"
+        )
     if problem := json_file.problem(data, "package"):
         raise PackageError(f"{path}: {problem}")
     assert isinstance(data, dict)
@@ -275,6 +314,9 @@ def _parse(data: object, path: Path) -> Manifest:
 
 def _manifest(data: dict[str, Any]) -> Manifest:
     text = data["text"] | {"eos_ids": tuple(data["text"]["eos_ids"])}
+    quantization = data["recipe"].get("quantization")
+    if quantization is not None:
+        quantization = Quantization(**quantization)
     proof = data.get("proof")
     if proof is not None:
         proof = Proof(**(proof | {"instruction_sets": tuple(proof["instruction_sets"])}))
@@ -282,7 +324,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         name=data["name"],
         source=SourceInfo(**data["source"]),
         shape=ModelShape(**data["shape"]),
-        recipe=Recipe(**data["recipe"]),
+        recipe=Recipe(**(data["recipe"] | {"quantization": quantization})),
         text=Text(**text),
         files={name: FileInfo(**info) for name, info in data["files"].items()},
         tools=data["tools"],

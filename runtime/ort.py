@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class OrtEngine:
         self._package = package
         self._limits = limits_of(package.manifest, context_length)
         self._position = 0
-        self._session = _open_session(package, threads)
+        self._session = open_session(package.model_file, threads)
         _check_graph(self._session, package)
         self._cache = _zeros(package.manifest.shape, self._limits.context_length)
         self._mask = np.ones((1, self._limits.context_length), np.int64)
@@ -195,7 +196,8 @@ def _unfit(package: Package, why: str) -> EngineError:
     )
 
 
-def _open_session(package: Package, threads: int) -> Any:
+def open_session(model_file: Path, threads: int) -> Any:
+    """A session of one graph on the CPU; raises `EngineError` when it cannot be loaded."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -205,10 +207,10 @@ def _open_session(package: Package, threads: int) -> Any:
     try:
         # Falling back would try the same again, and print to stdout that it does.
         return onnxruntime.InferenceSession(
-            package.model_file, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            model_file, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises classes of its own without a common base
-        raise _failed(f"onnxruntime cannot load {package.model_file}", error) from error
+        raise _failed(f"onnxruntime cannot load {model_file}", error) from error
 
 
 def _failed(what: str, error: Exception) -> EngineError:

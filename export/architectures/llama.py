@@ -1,48 +1,26 @@
-"""Llama (Touvron et al., 2023; Grattafiori et al., 2024) and models of its shape, SmolLM2 too."""
+"""Llama (Touvron et al., 2023; Grattafiori et al., 2024) and models of its shape, SmolLM2 too.
+
+GGUF files of Mistral are of this architecture, with a window where the model has one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
-
 from ondevice.export.architecture import Architecture
-from ondevice.export.architectures.family import (
-    Family,
-    Fields,
-    decoder_from_config,
-    decoder_from_gguf,
-)
+from ondevice.export.architectures.config import decoder_from_config, with_biases, without_windows
+from ondevice.export.architectures.family import Family, GGUFHeader
+from ondevice.export.architectures.fields import Fields
+from ondevice.export.architectures.gguf_keys import decoder_from_gguf, with_gguf_windows
+from ondevice.export.architectures.layout import interleaved_in_gguf
 
 
 def _from_config(config: Fields) -> Architecture:
-    bias = config.flag("attention_bias")
-    return replace(
-        decoder_from_config(config, "llama"),
-        qkv_bias=bias,
-        output_bias=bias,
-        mlp_bias=config.flag("mlp_bias"),
-    )
+    decoder = with_biases(decoder_from_config(config, "llama"), config, mlp=True)
+    return without_windows(decoder, config)
 
 
-def _from_gguf(
-    keys: Fields, tensors: Collection[str], vocab_size: int, factors: tuple[float, ...]
-) -> Architecture:
-    return decoder_from_gguf(keys, "llama", tensors, vocab_size, factors)
+def _from_gguf(header: GGUFHeader) -> Architecture:
+    decoder = decoder_from_gguf(header, "llama", "llama")
+    return with_gguf_windows(header, decoder, "llama", window=0, period=0)
 
 
-def _gguf_row_order(architecture: Architecture, name: str) -> NDArray[np.intp] | None:
-    """GGUF interleaves the two halves of each query and key head, for its way of rotating."""
-    if ".q_proj." in name:
-        heads = architecture.heads
-    elif ".k_proj." in name:
-        heads = architecture.kv_heads
-    else:
-        return None
-    rows = np.arange(heads * architecture.head_dim, dtype=np.intp)
-    return rows.reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
-
-
-FAMILY = Family("llama", _from_config, _from_gguf, _gguf_row_order)
+FAMILY = Family("llama", _from_config, ("llama", _from_gguf), in_gguf=interleaved_in_gguf)

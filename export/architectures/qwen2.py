@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from ondevice.export.architecture import Architecture
-from ondevice.export.architectures.family import (
-    Family,
-    Fields,
-    decoder_from_config,
-    decoder_from_gguf,
-    same_order,
-)
+from ondevice.export.architectures.config import decoder_from_config, with_optional_windows
+from ondevice.export.architectures.family import Family, GGUFHeader
+from ondevice.export.architectures.fields import Fields
+from ondevice.export.architectures.gguf_keys import decoder_from_gguf, without_gguf_windows
 
 
 def _from_config(config: Fields) -> Architecture:
-    # Qwen2 writes a sliding_window that is in use only where use_sliding_window says so.
-    window = config.flag("use_sliding_window", default=False)
-    values = {**config.values, "use_sliding_window": window}
-    return replace(decoder_from_config(Fields(values, config.where), "qwen2"), qkv_bias=True)
+    config = config.or_else(
+        num_key_value_heads=32,
+        max_position_embeddings=32768,
+        sliding_window=4096,
+        max_window_layers=28,
+    )
+    decoder = replace(decoder_from_config(config, "qwen2"), qkv_bias=True)
+    return with_optional_windows(
+        decoder, config, lambda layer: layer >= config.integer("max_window_layers", low=0)
+    )
 
 
-def _from_gguf(
-    keys: Fields, tensors: Collection[str], vocab_size: int, factors: tuple[float, ...]
-) -> Architecture:
-    return decoder_from_gguf(keys, "qwen2", tensors, vocab_size, factors)
+def _from_gguf(header: GGUFHeader) -> Architecture:
+    return without_gguf_windows(header, decoder_from_gguf(header, "qwen2", "qwen2"), "qwen2")
 
 
-FAMILY = Family("qwen2", _from_config, _from_gguf, same_order)
+FAMILY = Family("qwen2", _from_config, ("qwen2", _from_gguf))

@@ -167,6 +167,9 @@ def _print_result(result: EvalResult) -> None:
     for part in tables.part_tables(result.subjects, formats=False):
         _print_table(part)
     _print_table(tables.comparison_table(result.comparisons))
+    for part in tables.family_tables(result.comparisons):
+        print(f"\n{part.caption}")
+        _print_table(part)
     _print_table(tables.judge_table(result.judge))
     for frontier in result.frontiers:
         print(f"\n{frontier.small} first, {frontier.large} below a {frontier.confidence}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +17,65 @@ from ondevice.errors import RequestError
 from ondevice.progress import Progress
 
 if TYPE_CHECKING:
+    from ondevice.encoder_package import EncoderPackage
+    from ondevice.export.recipe import Options
     from ondevice.package import Package, Proof
+
+Bits = Annotated[
+    float | None,
+    typer.Option(
+        "--bits",
+        metavar="4|8|4.5",
+        help="Bits per weight. A fraction is a mean: the matrices that need 8 bits most get them.",
+        show_default="the target's",
+    ),
+]
+HeadBits = Annotated[
+    int | None,
+    typer.Option(
+        "--head-bits",
+        metavar="4|8",
+        help="Bits of the embedding and the output matrix.",
+        show_default="the target's",
+    ),
+]
+Block = Annotated[
+    int | None,
+    typer.Option(
+        "--block", metavar="N", help="Weights that share a scale.", show_default="the target's"
+    ),
+]
+Asymmetric = Annotated[
+    bool,
+    typer.Option("--asymmetric", help="Give each block a zero point beside its scale."),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--quantizer",
+        metavar="NAME",
+        help="rtn, search, activation or gptq; the last two read a calibration text.",
+        show_default="search",
+    ),
+]
+CalibrationText = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Text like that which the model will see, for quantizers that look at activations.",
+        show_default="the built-in one",
+    ),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        help="Merge this LoRA adapter into the weights.",
+        show_default=False,
+    ),
+]
 
 
 def export(
@@ -24,8 +86,22 @@ def export(
         Path, typer.Option("--out", "-o", metavar="DIR", help="The new package's folder.")
     ],
     target: Annotated[
-        str, typer.Option("--target", "-t", metavar="TARGET", help=options.TARGETS_HELP)
-    ] = "cpu-as-is",
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            help=options.TARGETS_HELP,
+            show_default="cpu-as-is, or what --bits asks for",
+        ),
+    ] = None,
+    bits: Bits = None,
+    head_bits: HeadBits = None,
+    block: Block = None,
+    asymmetric: Asymmetric = False,
+    quantizer: Method = None,
+    calibration: CalibrationText = None,
+    adapter: Adapter = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="The model's name.", show_default="from DIR"),
@@ -45,18 +121,45 @@ def export(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace what is in DIR when all has gone well.")
     ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Begin anew, whatever an interrupted export to DIR has done."),
+    ] = False,
+    via: Annotated[
+        str | None,
+        typer.Option(
+            "--via",
+            metavar="genai|optimum",
+            help="Let another exporter make the graph, for models we do not describe.",
+            show_default="our own",
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(
+            "--python",
+            metavar="PATH",
+            help="With --via: the Python of an environment that has the exporter.",
+            show_default="this one",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Make a package from a checkpoint and prove it against the unquantized weights.
 
-    Nothing appears in DIR unless everything went well.
+    Nothing appears in DIR unless everything went well. Stopped or killed, the same command goes
+    on where it was.
     """
-    from ondevice.export.convert import convert
+    from ondevice.export.recipe import Options
 
-    with output.progress_bar(quiet=json) as progress:
-        package = convert(
+    chosen = Options(
+        bits, head_bits, block, False if asymmetric else None, quantizer, calibration, adapter
+    )
+    make = _exporter(via, python, chosen, fresh)
+    with _telling_what_is_kept(out), output.progress_bar(quiet=json) as progress:
+        package = make(
             source,
-            target,
+            target or _target_of(bits),
             out,
             name=name,
             source_id=source_id,
@@ -66,6 +169,48 @@ def export(
             progress=progress,
         )
     models.print_package(package, json)
+
+
+def _exporter(
+    via: str | None, python: Path | None, chosen: Options, fresh: bool
+) -> Callable[..., Package | EncoderPackage]:
+    from ondevice.export.recipe import Options
+
+    if via is None:
+        if python is not None:
+            raise RequestError("--python needs --via, the exporter that runs in that Python")
+        from ondevice.export.convert import convert
+
+        return partial(convert, options=chosen, fresh=fresh)
+    if chosen != Options():
+        raise RequestError(
+            f"--via {via[:40]} quantizes as that exporter does; leave out --bits, --head-bits, "
+            "--block, --asymmetric, --quantizer, --calibration and --adapter"
+        )
+    from ondevice.export.via import convert_via
+
+    return partial(convert_via, via, python=python)
+
+
+def _target_of(bits: float | None) -> str:
+    """The target when none was named."""
+    if bits is None:
+        return "cpu-as-is"
+    return "cpu-int8" if bits == 8 else "cpu-int4"
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(out: Path) -> Iterator[None]:
+    """After a Ctrl-C, say where the work of an export is and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from ondevice.export.workspace import kept_work
+
+        if (kept := kept_work(out)) is not None:
+            message = f"ondevice: the work so far is in {kept}; the same command goes on from it"
+            print(message, file=sys.stderr)
+        raise
 
 
 def verify(

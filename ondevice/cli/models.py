@@ -12,6 +12,7 @@ from ondevice.cli import options, output
 
 if TYPE_CHECKING:
     from ondevice.doctor import Report
+    from ondevice.encoder_package import EncoderPackage, EncoderProof
     from ondevice.package import Package, Proof
 
 
@@ -176,7 +177,7 @@ def _print_report(report: Report) -> None:
         print("hint:", hint)
 
 
-def print_package(package: Package, json: bool) -> None:
+def print_package(package: Package | EncoderPackage, json: bool) -> None:
     """A new package in two lines: where it is, and its proof."""
     if json:
         output.print_json(summary(package))
@@ -188,7 +189,7 @@ def print_package(package: Package, json: bool) -> None:
     print(f"proof: {proof_line(package.manifest.proof)}")
 
 
-def summary(package: Package) -> dict[str, Any]:
+def summary(package: Package | EncoderPackage) -> dict[str, Any]:
     """A package as `list`, `pull` and `export` print it with --json."""
     manifest = package.manifest
     return {
@@ -202,15 +203,23 @@ def summary(package: Package) -> dict[str, Any]:
     }
 
 
-def proof_line(proof: Proof | None) -> str:
+def proof_line(proof: Proof | EncoderProof | None) -> str:
     """A proof's figures in a line."""
+    from ondevice.package import Proof
+
     if proof is None:
         return "none"
+    accepted = " (accepted below the gate)" if proof.accepted_below_gate else ""
+    if not isinstance(proof, Proof):
+        return (
+            f"largest difference {proof.max_difference:.2g} of numbers up to {proof.largest:.3g}, "
+            f"smallest cosine {proof.cosine_min:.6f} in {proof.rows:,} vectors of {proof.texts} "
+            f"texts{accepted}"
+        )
     return (
         f"top-1 agreement {proof.top1_agreement:.2%}, KL mean {proof.kl_mean:.4f} "
         f"p99 {proof.kl_p99:.4f} nats, perplexity x{proof.perplexity_ratio:.4f} "
-        f"on {proof.tokens:,} tokens"
-        + (" (accepted below the gate)" if proof.accepted_below_gate else "")
+        f"on {proof.tokens:,} tokens{accepted}"
     )
 
 

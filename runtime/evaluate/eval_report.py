@@ -17,6 +17,7 @@ from ondevice.runtime.evaluate.frontier import Frontier
 from ondevice.runtime.evaluate.summary import SubjectSummary
 from ondevice.runtime.evaluate.tables import (
     comparison_table,
+    family_tables,
     frontier_table,
     interval,
     judge_table,
@@ -97,6 +98,7 @@ def render(result: EvalResult) -> str:
         overall=overall_table(result.subjects),
         charts=charts(result.subjects),
         comparisons=comparison_table(result.comparisons),
+        families=family_tables(result.comparisons),
         frontiers=[frontier_view(frontier) for frontier in result.frontiers],
         parts=part_tables(result.subjects),
         judge=judge_table(result.judge),

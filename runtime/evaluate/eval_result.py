@@ -14,7 +14,12 @@ from ondevice import files, json_file
 from ondevice.errors import RequestError
 from ondevice.runtime.evaluate.frontier import Frontier, Point
 from ondevice.runtime.evaluate.statistics import Estimate, Spread
-from ondevice.runtime.evaluate.summary import Comparison, Group, SubjectSummary
+from ondevice.runtime.evaluate.summary import (
+    Comparison,
+    FamilyDifference,
+    Group,
+    SubjectSummary,
+)
 
 FORMAT_VERSION = 1
 
@@ -95,10 +100,7 @@ def _result(data: dict[str, Any]) -> EvalResult:
         created=data["created"],
         dataset=DataSet(**data["dataset"]),
         subjects=tuple(_subject(entry) for entry in data["subjects"]),
-        comparisons=tuple(
-            Comparison(**(entry | {"difference": Estimate(**entry["difference"])}))
-            for entry in data["comparisons"]
-        ),
+        comparisons=tuple(_comparison(entry) for entry in data["comparisons"]),
         frontiers=tuple(_frontier(entry) for entry in data["frontiers"]),
         judge=tuple(
             JudgeSummary(**(entry | {"agreement": _estimate(entry["agreement"])}))
@@ -127,6 +129,15 @@ def _group(data: dict[str, Any]) -> Group:
         for name in ("ttft_s", "latency_s")
     }
     return Group(**(data | shares | times))
+
+
+def _comparison(data: dict[str, Any]) -> Comparison:
+    families = tuple(
+        FamilyDifference(**(entry | {"difference": Estimate(**entry["difference"])}))
+        for entry in data.get("by_family", ())
+    )
+    difference = Estimate(**data["difference"])
+    return Comparison(**(data | {"difference": difference, "by_family": families}))
 
 
 def _frontier(data: dict[str, Any]) -> Frontier:

@@ -57,10 +57,20 @@ class SubjectSummary:
 
 
 @dataclass(frozen=True)
+class FamilyDifference:
+    """The accuracy of `b` minus that of `a` on the `n` examples of one family."""
+
+    name: str
+    n: int
+    difference: Estimate
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two subjects on the same examples. `difference` is the accuracy of `b` minus that of `a`.
 
     `p_value` is of McNemar's exact test; `p_holm` is adjusted for the number of comparisons.
+    `by_family` has the families in the order of the data set, each with an interval of its own.
     """
 
     a: str
@@ -73,6 +83,7 @@ class Comparison:
     difference: Estimate
     p_value: float
     p_holm: float
+    by_family: tuple[FamilyDifference, ...] = ()
 
 
 def summarize(
@@ -168,9 +179,29 @@ def compare(
         only_a_right=only_a,
         only_b_right=only_b,
         both_wrong=pairs.count((False, False)),
-        difference=statistics.mean([float(y) - float(x) for x, y in pairs], _templates(examples)),
+        difference=statistics.mean([y - x for x, y in pairs], _templates(examples)),
         p_value=p_value,
         p_holm=p_value,
+        by_family=_by_family(examples, [y - x for x, y in pairs]),
+    )
+
+
+def _by_family(
+    examples: Sequence[Example], differences: Sequence[int]
+) -> tuple[FamilyDifference, ...]:
+    parts: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        parts.setdefault(example.family, []).append(index)
+    return tuple(
+        FamilyDifference(
+            name,
+            len(places),
+            statistics.mean(
+                [differences[i] for i in places], _templates([examples[i] for i in places])
+            ),
+        )
+        for name, places in parts.items()
+        if name
     )
 
 

@@ -8,7 +8,12 @@ from collections.abc import Callable, Sequence
 from ondevice.runtime.evaluate.eval_result import JudgeSummary
 from ondevice.runtime.evaluate.frontier import Frontier, Point
 from ondevice.runtime.evaluate.statistics import Estimate, Spread
-from ondevice.runtime.evaluate.summary import Comparison, Group, SubjectSummary
+from ondevice.runtime.evaluate.summary import (
+    Comparison,
+    FamilyDifference,
+    Group,
+    SubjectSummary,
+)
 from ondevice.runtime.page import Table
 
 _ROWS = 11  # thresholds in the table of a frontier; the JSON has all
@@ -101,6 +106,21 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     )
     head = ("models", "points", "95%", "only it right", "only the other", "p", "p (Holm)")
     return Table("Same examples, model against model", head, rows)
+
+
+def family_tables(comparisons: Sequence[Comparison]) -> list[Table]:
+    """A table for each pair of models with a row for each family, where the data set names some."""
+    head = ("family", "n", "points", "95%")
+    return [
+        Table(f"{c.b} against {c.a}, by family", head, tuple(map(_family_row, c.by_family)))
+        for c in comparisons
+        if c.by_family
+    ]
+
+
+def _family_row(part: FamilyDifference) -> tuple[str, ...]:
+    d = part.difference
+    return part.name, str(part.n), points(d.value), f"{points(d.low)} to {points(d.high)}"
 
 
 def judge_table(judges: Sequence[JudgeSummary]) -> Table:

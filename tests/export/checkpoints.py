@@ -12,15 +12,21 @@ from typing import Any
 import gguf
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from layouts import (
+    Weights,
+    gguf_architecture,
+    gguf_name,
+    gguf_numbers,
+    gguf_tensors,
+    hf_config,
+    hf_tensors,
+)
 from numpy.typing import NDArray
 
-from ondevice.export.architecture import EMBEDDING, Architecture, Llama3Scaling, Rope
-from ondevice.export.architectures import registry
-from ondevice.export.architectures.family import gguf_name
-
-Weights = Mapping[str, NDArray[np.float32]]
+from ondevice.export.architecture import EMBEDDING, Architecture, Llama3Scaling, LongRope, Rope
 
 LLAMA3 = Llama3Scaling(8.0, 1.0, 4.0, 64)
+WINDOW = 24
 EOS, BOS = "<|im_end|>", "<|im_start|>"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -30,23 +36,71 @@ _K_SCALES = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}  # bytes where fp16
 
 
 def tiny(name: str = "llama", **changes: Any) -> Architecture:
-    """A small decoder; `changes` are fields of `Architecture`, and `rope` may be given whole."""
+    """A small decoder of a family; `changes` are fields of `Architecture`, `rope` given whole.
+
+    Gemma has windows of 24 tokens in every second layer, `window=0` leaves them out; a `window`
+    of Mistral, Phi-3 or Qwen is one of every layer.
+    """
+    layers = changes.get("layers", 4 if name == "smollm3" else 2)
     head_dim = changes.get("head_dim", 16)
     base = Architecture(
         name=name,
         vocab_size=len(tokens()),
         hidden_size=64,
         intermediate_size=96,
-        layers=2,
+        layers=layers,
         heads=4,
         kv_heads=2,
         head_dim=head_dim,
         context_length=256,
         norm_eps=1e-5,
         rope=Rope(10000.0, head_dim),
-        qkv_bias=name == "qwen2",
     )
-    return replace(base, **changes)
+    made = replace(base, **_family(name, layers, head_dim, changes), **changes)
+    if not made.window:
+        made = replace(made, windowed=(), local_rope=None)
+    return made
+
+
+def _family(name: str, layers: int, head_dim: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """What a family has that Llama has not, less what `changes` says."""
+    every_second = tuple(layer % 2 == 0 for layer in range(layers))
+    gemma = {
+        "tied_embeddings": True,
+        "window": WINDOW,
+        "windowed": every_second,
+        "post_norms": True,
+        "activation": "gelu_tanh",
+        "embedding_scale": math.sqrt(changes.get("hidden_size", 64)),
+    }
+    fields: dict[str, dict[str, Any]] = {
+        "qwen2": {"qkv_bias": True},
+        "qwen3": {"qk_norm": True},
+        "gemma2": {**gemma, "attention_softcap": 50.0, "logit_softcap": 30.0},
+        "gemma3_text": {
+            **gemma,
+            "qk_norm": True,
+            "rope": Rope(1e6, head_dim),
+            "local_rope": Rope(10000.0, head_dim),
+        },
+        "smollm3": {
+            "tied_embeddings": True,
+            "unrotated": frozenset(range(3, layers, 4)),
+            "rope": Rope(2e6, head_dim),
+        },
+    }
+    if name in ("mistral", "phi3", "qwen2", "qwen3") and changes.get("window"):
+        fields[name] = {**fields.get(name, {}), "windowed": (True,) * layers}
+    return {key: value for key, value in fields.get(name, {}).items() if key not in changes}
+
+
+def long_rope(dim: int = 16, original: int = 64, context: int = 256) -> Rope:
+    """Phi-3's rotary embedding; `context` must be the decoder's `context_length`."""
+    steps = np.arange(dim // 2)
+    short = tuple(float(factor) for factor in 1 + 0.0625 * steps)
+    long = tuple(float(factor) for factor in 1.5 + 0.5 * steps)
+    factor = math.sqrt(1 + math.log(context / original) / math.log(original))
+    return Rope(10000.0, dim, LongRope(short, long, original, factor))
 
 
 def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -90,43 +144,12 @@ def tokenizer_json() -> str:
 
 def config_json(architecture: Architecture, new_rope: bool = False) -> dict[str, Any]:
     """config.json; `new_rope` writes `rope_parameters` as transformers 5 does."""
-    kind = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[architecture.name]
-    config: dict[str, Any] = {
-        "architectures": [kind],
-        "model_type": architecture.name,
-        "vocab_size": architecture.vocab_size,
-        "hidden_size": architecture.hidden_size,
-        "intermediate_size": architecture.intermediate_size,
-        "num_hidden_layers": architecture.layers,
-        "num_attention_heads": architecture.heads,
-        "num_key_value_heads": architecture.kv_heads,
-        "head_dim": architecture.head_dim,
-        "max_position_embeddings": architecture.context_length,
-        "rms_norm_eps": architecture.norm_eps,
-        "hidden_act": "silu",
-        "tie_word_embeddings": architecture.tied_embeddings,
+    return {
+        **hf_config(architecture, new_rope),
         "bos_token_id": tokens().index(BOS),
         "eos_token_id": tokens().index(EOS),
-        "torch_dtype": "float32",
+        "pad_token_id": tokens().index(EOS),
     }
-    if architecture.name == "llama":
-        config |= {"attention_bias": architecture.qkv_bias, "mlp_bias": architecture.mlp_bias}
-    return config | _rope_config(architecture.rope, new_rope)
-
-
-def _rope_config(rope: Rope, new: bool) -> dict[str, Any]:
-    kind: dict[str, Any] = {"rope_type": "default"}
-    if rope.scaling is not None:
-        kind = {
-            "rope_type": "llama3",
-            "factor": rope.scaling.factor,
-            "low_freq_factor": rope.scaling.low_freq_factor,
-            "high_freq_factor": rope.scaling.high_freq_factor,
-            "original_max_position_embeddings": rope.scaling.original_context_length,
-        }
-    if new:
-        return {"rope_parameters": {**kind, "rope_theta": rope.theta}}
-    return {"rope_theta": rope.theta, "rope_scaling": kind if rope.scaling else None}
 
 
 def write_checkpoint(
@@ -139,8 +162,13 @@ def write_checkpoint(
     new_rope: bool = False,
     template: str | None = TEMPLATE,
 ) -> Path:
-    """A Hugging Face folder. `dtype` is F32, F16 or BF16; `shards` above 1 writes an index."""
+    """A Hugging Face folder. `dtype` is F32, F16 or BF16; `shards` above 1 writes an index.
+
+    `weights` have the names and values of `Architecture.tensor_shapes`; they are stored as the
+    family stores them.
+    """
     weights = random_weights(architecture) if weights is None else weights
+    weights = hf_tensors(architecture, weights)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config_json(architecture, new_rope))
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
@@ -198,31 +226,18 @@ def write_gguf(
     replaces keys; None as a value leaves the key out.
     """
     weights = random_weights(architecture) if weights is None else weights
-    writer = gguf.GGUFWriter(path, architecture.name)
+    writer = gguf.GGUFWriter(path, gguf_architecture(architecture))
     _write_keys(writer, {**gguf_keys(architecture), **(keys or {})})
     chance = np.random.default_rng(seed)
-    for name, values in weights.items():
-        kind = (types or {}).get(name, matrices if values.ndim == 2 else "F32")
-        order = registry[architecture.name].gguf_row_order(architecture, name)
-        stored = values if order is None else interleaved(values, architecture, name)
-        write_tensor(writer, gguf_name(name), stored, kind, chance)
-    factors = rope_factors(architecture)
-    if factors is not None:
-        writer.add_tensor("rope_freqs.weight", factors)
+    named = {gguf_name(architecture, name): kind for name, kind in (types or {}).items()}
+    for name, values in gguf_tensors(architecture, weights).items():
+        kind = named.get(name, matrices if values.ndim == 2 else "F32")
+        write_tensor(writer, name, values, kind, chance)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
-
-
-def interleaved(
-    values: NDArray[np.float32], architecture: Architecture, name: str
-) -> NDArray[np.float32]:
-    """Rows of each query or key head as llama.cpp's converter orders them for Llama."""
-    heads = architecture.heads if "q_proj" in name else architecture.kv_heads
-    halves = values.reshape(heads, 2, architecture.head_dim // 2, *values.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(values.shape))
 
 
 def write_tensor(
@@ -254,22 +269,11 @@ def random_blocks(
 
 
 def gguf_keys(architecture: Architecture) -> dict[str, Any]:
-    name = architecture.name
     words = tokens()
     return {
         "general.name": "Tiny Random",
         "general.license": "apache-2.0",
-        f"{name}.block_count": architecture.layers,
-        f"{name}.context_length": architecture.context_length,
-        f"{name}.embedding_length": architecture.hidden_size,
-        f"{name}.feed_forward_length": architecture.intermediate_size,
-        f"{name}.attention.head_count": architecture.heads,
-        f"{name}.attention.head_count_kv": architecture.kv_heads,
-        f"{name}.attention.key_length": architecture.head_dim,
-        f"{name}.attention.value_length": architecture.head_dim,
-        f"{name}.attention.layer_norm_rms_epsilon": architecture.norm_eps,
-        f"{name}.rope.freq_base": architecture.rope.theta,
-        f"{name}.rope.dimension_count": architecture.head_dim,
+        **gguf_numbers(architecture),
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": words,
@@ -294,17 +298,3 @@ def _write_keys(writer: gguf.GGUFWriter, keys: Mapping[str, Any]) -> None:
             writer.add_string(key, value)
         elif value is not None:
             writer.add_array(key, value)
-
-
-def rope_factors(architecture: Architecture) -> NDArray[np.float32] | None:
-    """What llama.cpp's converter writes as `rope_freqs.weight` for llama3 scaling."""
-    scaling = architecture.rope.scaling
-    if scaling is None:
-        return None
-    dim = architecture.rope.dim
-    wavelengths = 2 * np.pi * architecture.rope.theta ** (np.arange(0, dim, 2) / dim)
-    turns = scaling.original_context_length / wavelengths
-    span = scaling.high_freq_factor - scaling.low_freq_factor
-    smooth = np.clip((turns - scaling.low_freq_factor) / span, 0, 1)
-    factors: NDArray[np.float32] = (1 / ((1 - smooth) / scaling.factor + smooth)).astype(np.float32)
-    return factors

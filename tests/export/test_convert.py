@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,10 +13,14 @@ from onnx import numpy_helper
 
 from ondevice import files
 from ondevice.errors import ExportError, OndeviceError, PackageError, SourceError
-from ondevice.export.architecture import EMBEDDING
+from ondevice.export import matrices
+from ondevice.export.architecture import EMBEDDING, HEAD
 from ondevice.export.convert import TARGETS, convert
+from ondevice.export.recipe import Options, Quantizer, Rows
 from ondevice.export.source import open_source
-from ondevice.package import Package, open_package, verify_hashes
+from ondevice.export.workspace import kept_work, workspace
+from ondevice.package import Package, Quantization, open_package, verify_hashes
+from ondevice.progress import Progress
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
 WIDE = {"hidden_size": 256, "intermediate_size": 256, "heads": 4, "kv_heads": 4, "head_dim": 64}
@@ -130,19 +135,22 @@ def test_bad_requests_say_what_is_known(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "narrow"]
 
 
-@pytest.mark.parametrize("moment", ["quantizing", "computing the reference"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_interrupted_or_on_a_full_disk_nothing_is_left(
-    moment: str, error: BaseException, tmp_path: Path
-) -> None:
-    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+def stopping(moment: str, error: BaseException) -> Progress:
+    """A progress report that raises once a stage has begun."""
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == moment and done > 0:
             raise error
 
-    with pytest.raises((KeyboardInterrupt, OndeviceError)):
-        convert(checkpoint, "cpu-int8", tmp_path / "out", progress=stop)
+    return stop
+
+
+@pytest.mark.parametrize("moment", ["quantizing", "computing the reference"])
+def test_on_a_full_disk_nothing_is_left(moment: str, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+    full = stopping(moment, OSError(28, "No space left on device"))
+    with pytest.raises(OndeviceError, match=r"the disk of .* is full"):
+        convert(checkpoint, "cpu-int8", tmp_path / "out", progress=full)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
@@ -168,3 +176,166 @@ def test_a_wrong_byte_is_found_by_its_hash(tmp_path: Path) -> None:
     data.write_bytes(content)
     with pytest.raises(PackageError, match="wrong content"):
         verify_hashes(open_package(package.folder))
+
+
+@pytest.mark.parametrize("moment", ["quantizing", "computing the reference"])
+def test_stopped_by_ctrl_c_an_export_goes_on_where_it_was(moment: str, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+    whole = convert_quickly(checkpoint, "cpu-int8", tmp_path / "whole")
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        convert(checkpoint, "cpu-int8", out, progress=stopping(moment, KeyboardInterrupt()))
+    assert not out.exists()
+    seen: list[int] = []
+    resumed = convert(
+        checkpoint,
+        "cpu-int8",
+        out,
+        name="whole",
+        accept=True,
+        progress=lambda stage, done, total: seen.append(done) if stage == "quantizing" else None,
+    )
+    assert resumed.manifest == whole.manifest
+    for name in whole.manifest.files:
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "out", "whole"]
+
+
+def quantized_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The matrices whose rows are quantized from now on."""
+    made: list[str] = []
+    rows = Quantizer.rows
+
+    def watched(self: Quantizer, name: str, *rest: Any) -> Rows:
+        made.append(name)
+        return rows(self, name, *rest)
+
+    monkeypatch.setattr(Quantizer, "rows", watched)
+    return made
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """A checkpoint whose export to `out` was stopped when all matrices were written."""
+    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+    stop = stopping("computing the reference", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        convert(checkpoint, "cpu-int8", tmp_path / "out", accept=True, progress=stop)
+    assert kept_work(tmp_path / "out") is not None
+    return checkpoint
+
+
+def test_what_is_written_is_not_quantized_again(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = quantized_rows(monkeypatch)
+    convert_quickly(interrupted, "cpu-int8", tmp_path / "out")
+    assert made == []
+
+
+@pytest.mark.parametrize("change", ["source", "target", "block", "fresh"])
+def test_work_of_another_source_or_recipe_is_not_gone_on_with(
+    change: str, interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if change == "source":
+        write_checkpoint(interrupted, tiny(), random_weights(tiny(), seed=1))
+    made = quantized_rows(monkeypatch)
+    target = "cpu-int4" if change == "target" else "cpu-int8"
+    options = Options(block=16 if change == "block" else None)
+    package = convert(
+        interrupted, target, tmp_path / "out", options=options, accept=True, fresh=change == "fresh"
+    )
+    matrices = [n for n, shape in tiny().tensor_shapes().items() if len(shape) == 2]
+    assert sorted(set(made)) == sorted(matrices)
+    verify_hashes(package)
+
+
+def test_bytes_that_changed_while_the_export_was_stopped_are_written_again(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / ".out.export" / "package" / "model.onnx.data"
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    made = quantized_rows(monkeypatch)
+    found = convert_quickly(interrupted, "cpu-int8", tmp_path / "out")
+    assert set(made) == {HEAD}
+    whole = convert_quickly(interrupted, "cpu-int8", tmp_path / "whole")
+    assert found.manifest.content_hashes() == whole.manifest.content_hashes()
+
+
+def test_two_exports_to_one_place_do_not_mix(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+    out = tmp_path / "out"
+    with workspace(out) as work:
+        with pytest.raises(ExportError, match=r"another export to .*out is running"):
+            convert(checkpoint, "cpu-int8", out)
+        work.package.mkdir()
+    assert out.is_dir()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("chunk", [1, 1000, 1 << 20])
+def test_bytes_depend_neither_on_threads_nor_on_how_many_rows_come_at_a_time(
+    threads: int, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c", tiny(hidden_size=80, heads=5, kv_heads=1))
+    options = Options(symmetric=False, block=32)
+    usual = convert(checkpoint, "cpu-int4", tmp_path / "usual", options=options, accept=True)
+    monkeypatch.setattr(matrices, "usable_cores", lambda: threads)
+    monkeypatch.setattr(matrices, "CHUNK", chunk)
+    other = convert(
+        checkpoint, "cpu-int4", tmp_path / "o", options=options, name="usual", accept=True
+    )
+    assert other.manifest.content_hashes() == usual.manifest.content_hashes()
+    assert other.manifest.recipe == usual.manifest.recipe
+
+
+def test_the_options_are_what_is_stored_and_recorded(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+    options = Options(head_bits=4, block=16, symmetric=False, quantizer="search")
+    package = convert(checkpoint, "cpu-int4", tmp_path / "out", options=options, accept=True)
+    recipe = open_package(package.folder).manifest.recipe
+    assert recipe.quantization == Quantization(4, 4, 16, False, "search")
+    assert recipe.tensors == {"int4 block 16, requantized from F32": 2 * 7 + 2}
+    assert recipe.bits_per_weight == 4 + (32 + 4) / 16
+    arrays = stored(package)
+    assert arrays[f"{DOWN}.zero_points"].shape == (64, 96 // 16 // 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("cpu-int4", Options(bits=3), "--bits 3 cannot be; choose 4 to 8"),
+        ("cpu-int4", Options(head_bits=5), "--head-bits 5 cannot be stored"),
+        ("cpu-int4", Options(block=48), "--block 48 cannot be stored; choose one of 16"),
+        ("cpu-int4", Options(quantizer="magic"), "unknown quantizer 'magic'; known: rtn"),
+        ("cpu-int8", Options(bits=4.5), "--bits 4.5 does not go with --target cpu-int8"),
+        ("cpu-as-is", Options(block=16), "--target cpu-as-is keeps the weights .* --block"),
+        ("cpu-fp32", Options(quantizer="rtn"), "--target cpu-fp32 keeps .* --quantizer"),
+        ("cpu-int4", Options(calibration=Path("absent")), "absent is not a file"),
+        ("cpu-int4", Options(adapter=Path("absent")), "absent is not a folder"),
+        ("cpu-int4", Options(calibration=Path(__file__)), "--calibration is read by"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_made(
+    target: str, options: Options, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        convert(tmp_path / "absent", target, tmp_path / "out", options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_external_tensors_begin_at_pages_and_follow_each_other(tmp_path: Path) -> None:
+    package = convert_quickly(write_checkpoint(tmp_path / "c", tiny()), "cpu-int4", tmp_path / "o")
+    graph = onnx.load(package.model_file, load_external_data=False).graph
+    places = set()
+    for tensor in graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if entries:
+            places.add((int(entries["offset"]), int(entries["length"])))
+    end = 0
+    for offset, length in sorted(places):
+        assert offset == end + -end % 4096
+        end = offset + length
+    assert end == package.manifest.files["model.onnx.data"].bytes

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from ondevice.errors import SourceError
-from ondevice.export.architectures.family import Fields
+from ondevice.export.architectures.fields import Fields
 from ondevice.export.gguf_reader import read_gguf
 from ondevice.export.source import TokenizerFiles
 from ondevice.export.tokenizer import tokenizer_from_gguf
@@ -23,6 +23,17 @@ from ondevice.export.tokenizer_bpe import PRE_TOKENIZERS
 
 # Written by: python -m benchmarks.tokenizer_parity SmolLM2.gguf --lines 72 --seed 11 --fixture ...
 PRES = ("default", "gpt-2", "llama-bpe", "qwen2", "smollm")
+# From the tokenizers of Mistral Nemo (mistral_common 1.13.1, tekken_240718.json) and of GPT-4o
+# (tiktoken 0.14.0, o200k_base).
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORD = r"[^\r\n\p{L}\p{N}]?"
+ORIGINAL = {
+    "tekken": rf"{_WORD}{_UPPER}*{_LOWER}+|{_WORD}{_UPPER}+{_LOWER}*|\p{{N}}|{_REST}",
+    "gpt-4o": rf"{_WORD}{_UPPER}*{_LOWER}+{_SHORT}|{_WORD}{_UPPER}+{_LOWER}*{_SHORT}"
+    rf"|\p{{N}}{{1,3}}|{_REST}",
+}
 FIXTURE = Path(__file__).parent / "data" / "smollm2_llamacpp_ids.json"
 
 
@@ -62,7 +73,17 @@ def test_ids_are_those_of_llama_cpp_for_each_pre_tokenizer(smollm2_gguf: Path, p
 def test_the_stored_ids_tell_every_pre_tokenizer_from_the_others() -> None:
     stored = json.loads(FIXTURE.read_text(encoding="utf-8"))["ids"]
     assert len({json.dumps(stored[pre]) for pre in PRES}) == len(PRES)
-    assert {PRE_TOKENIZERS[pre] for pre in PRES} == set(PRE_TOKENIZERS.values())
+    assert {PRE_TOKENIZERS[pre] for pre in (*PRES, *ORIGINAL)} == set(PRE_TOKENIZERS.values())
+
+
+@pytest.mark.parametrize("pre", ORIGINAL)
+@given(text=st.text(st.sampled_from("aAbBéÉßΣσЖжاب日ǅʰ'sSTLl01½ \t\n\r/.,!_\u0301\u200d🎉\u00a0")))
+def test_words_are_cut_as_the_models_own_pattern_cuts_them(pre: str, text: str) -> None:
+    regex = pytest.importorskip("regex")
+    built = tokenizer(pre=pre, add_bos_token=False)
+    assert built.pre_tokenizer is not None
+    pieces = [text[start:end] for _, (start, end) in built.pre_tokenizer.pre_tokenize_str(text)]
+    assert pieces == regex.findall(ORIGINAL[pre], text)
 
 
 @given(st.text())
@@ -118,7 +139,7 @@ def test_all_tokens_that_end_an_answer_are_listed_once_the_named_one_first() -> 
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        ({"pre": "tekken"}, "'tekken'; known are default, gpt-2, llama-bpe"),
+        ({"pre": "dbrx"}, "'dbrx'; known are default, gpt-2, llama-bpe"),
         ({"model": "bert"}, "only gpt2 .* and llama"),
         ({"model": "llama"}, "no tokenizer.ggml.scores"),
         ({"model": ...}, "has no tokenizer.ggml.model"),
@@ -160,19 +181,23 @@ def trained(request: pytest.FixtureRequest) -> tuple[Any, Tokenizer]:
         minloglevel=2,
     )
     theirs = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
-    return theirs, spm_tokenizer(theirs, request.param)
+    return theirs, spm_tokenizer(theirs, request.param, ["<tool>"])
 
 
-def spm_tokenizer(model: Any, prefix: bool) -> Tokenizer:
+def spm_tokenizer(model: Any, prefix: bool, defined: list[str]) -> Tokenizer:
+    """Ours, from keys as llama.cpp's converter writes them; `defined` pieces are user-defined."""
     size = model.get_piece_size()
     kinds = [
         2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1
         for i in range(size)
     ]
-    kinds[model.piece_to_id("<tool>")] = 4
+    tokens = [model.id_to_piece(i) for i in range(size)]
+    for piece in defined:
+        at = model.piece_to_id(piece)
+        kinds[at], tokens[at] = 4, piece.replace("▁", " ")
     keys = {
         "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": [model.id_to_piece(i) for i in range(size)],
+        "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.scores": [model.get_score(i) for i in range(size)],
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.bos_token_id": model.bos_id(),
@@ -238,3 +263,30 @@ def test_user_defined_pieces_are_found_in_text(trained: tuple[Any, Tokenizer]) -
     theirs, ours = trained
     assert theirs.piece_to_id("<tool>") in ids(ours, "the<tool>ban")
     assert ids(ours, "the<tool>")[-1] == theirs.piece_to_id("<tool>")
+
+
+def test_gemmas_runs_of_spaces_and_lines_are_those_of_sentencepiece() -> None:
+    """Gemma's pieces of several spaces stand in GGUF files as user-defined tokens of spaces."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    runs = [*("▁" * count for count in range(2, 8)), *("\n" * count for count in range(1, 5))]
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(spoken(400, seed=1)),
+        model_writer=written,
+        vocab_size=600,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        user_defined_symbols=[*runs, "<b>"],
+        minloglevel=2,
+    )
+    model = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    ours = spm_tokenizer(model, False, [*runs, "<b>"])
+    chance = random.Random(4)
+    parts = [" ", "  ", "   ", "         ", "\n", "\n\n\n\n\n", "<b>", "the", "ban", "日本", "1"]
+    for _ in range(300):
+        text = "".join(chance.choices(parts, k=8))
+        assert ids(ours, text) == model.encode(text), text
+        assert ours.decode(ids(ours, text), skip_special_tokens=False) == text

@@ -56,6 +56,8 @@ def test_the_page_holds_every_figure_of_the_result_in_a_table() -> None:
         for group in (*subject.by_family, *subject.by_tier, *subject.by_check):
             assert group.name in page.words
     assert tables.points(found.comparisons[0].difference.value) in page.words
+    for part in found.comparisons[0].by_family:
+        assert tables.points(part.difference.low) in page.text
     assert "90.0%" in page.words and "0.80" in page.words  # the judge's agreement
     assert "Read me." in page.words
     assert "ondevice calibrate certifies one" in page.text
