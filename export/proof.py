@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import ProofError
-from ondevice.export.reference import output_matrix, reference_hidden
+from ondevice.export.reference import logits, reference_hidden
 from ondevice.export.source import Source
 from ondevice.package import Package, Proof
 from ondevice.progress import Progress
@@ -108,7 +108,6 @@ def _compare(
     report: Progress,
 ) -> _Figures:
     engine = OrtEngine(package, threads=usable_cores(), context_length=len(windows[0]))
-    matrix = output_matrix(source)
     parts: list[_Figures] = []
     total = sum(len(window) for window in windows)
     done = 0
@@ -116,7 +115,7 @@ def _compare(
         engine.rewind(0)
         for start in range(0, len(window), _ROWS):
             rows = window[start : start + _ROWS]
-            expected = states[start : start + _ROWS] @ matrix.T
+            expected = logits(source, states[start : start + _ROWS])
             parts.append(compare_logits(expected, engine.verify(rows), window[start + 1 :]))
             done += len(rows)
             report("comparing", done, total)
