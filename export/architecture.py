@@ -113,6 +113,18 @@ class Architecture:
         return self.local_rope if self.local_rope and self.window_of(layer) else self.rope
 
     @property
+    def rope_switch(self) -> int | None:
+        """The sequence length above which LongRoPE turns to its long factors.
+
+        None where one set of factors does for every length.
+        """
+        scaling = self.rope.scaling
+        if not isinstance(scaling, LongRope):
+            return None
+        original = scaling.original_context_length
+        return original if original < self.context_length else None
+
+    @property
     def score_scale(self) -> float:
         """What q k^T is multiplied by."""
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale

@@ -152,6 +152,7 @@ def _shape(source: Source) -> ModelShape:
         head_dim=arch.head_dim,
         context_length=arch.context_length,
         parameters=_parameters(source),
+        rope_switch=arch.rope_switch,
     )
 
 

@@ -41,7 +41,11 @@ class SourceInfo:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The numbers a runtime needs to hold a KV cache and check token ids."""
+    """The numbers a runtime needs to hold a KV cache and check token ids.
+
+    rope_switch: the sequence length above which LongRoPE turns to its long factors, and the KV
+    cache is computed anew; None where the rotary embedding is the same for every length.
+    """
 
     architecture: str
     vocab_size: int
@@ -52,6 +56,7 @@ class ModelShape:
     head_dim: int
     context_length: int
     parameters: int
+    rope_switch: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ondevice.errors import EngineError, PackageError, RequestError
 from ondevice.package import Package
 from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
 from ondevice.runtime.ort import token_ids
+from ondevice.runtime.rope_switch import RopeSwitch
 
 
 class GenaiEngine:
@@ -23,6 +24,7 @@ class GenaiEngine:
     def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
         self._limits = limits_of(package.manifest, context_length)
         self._position = 0
+        self._rope = RopeSwitch(package.manifest.shape.rope_switch)
         self._generator = _open_generator(package, threads, self._limits.context_length)
 
     @property
@@ -50,11 +52,16 @@ class GenaiEngine:
             )
         ids = token_ids(tokens, self._limits.vocab_size).astype(np.int32)
         try:
+            if self._rope.due(self._position, tokens):
+                self._generator.rewind_to(0)
+                before = np.array(self._rope.before(self._position), np.int32)
+                ids = np.concatenate([before, ids])
             self._generator.append_tokens(ids)
             logits = np.asarray(self._generator.get_logits(), np.float32)
         except Exception as error:  # RuntimeError and classes of its own
             message = " ".join(str(error).split())[:300] or type(error).__name__
             raise EngineError(f"onnxruntime-genai cannot run the package: {message}") from error
+        self._rope.ran(self._position, tokens)
         self._position = total
         last: Logits = logits.reshape(-1, logits.shape[-1])[-1].copy()
         return last

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ondevice.errors import EngineError, RequestError
 from ondevice.package import ModelShape, Package
 from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
+from ondevice.runtime.rope_switch import RopeSwitch
 
 _LOG_FATAL = 4
 
@@ -33,6 +34,7 @@ class OrtEngine:
         self._package = package
         self._limits = limits_of(package.manifest, context_length)
         self._position = 0
+        self._rope = RopeSwitch(package.manifest.shape.rope_switch)
         self._session = open_session(package.model_file, threads)
         _check_graph(self._session, package)
         self._cache = _zeros(package.manifest.shape, self._limits.context_length)
@@ -79,21 +81,28 @@ class OrtEngine:
         self._position = position
 
     def snapshot(self) -> bytes:
+        if not self._position:
+            return b""
+        tokens = np.array(self._rope.before(self._position), np.int32)
         used = [buffer[:, :, : self._position] for buffer in self._cache.values()]
-        return np.stack(used).tobytes() if self._position else b""
+        return tokens.tobytes() + np.stack(used).tobytes()
 
     def restore(self, snapshot: bytes) -> None:
         shape = self._package.manifest.shape
-        try:
-            stored = np.frombuffer(snapshot, np.float32)
-            values = stored.reshape(len(self._cache), 1, shape.kv_heads, -1, shape.head_dim)
-        except ValueError:
-            raise RequestError("the snapshot was not made by this package") from None
-        count = values.shape[3]
+        per_position = len(self._cache) * shape.kv_heads * shape.head_dim
+        width = per_position + self._rope.is_kept  # 4 bytes each
+        count, rest = divmod(len(snapshot), 4 * width)
+        if rest:
+            raise RequestError("the snapshot was not made by this package")
         if count > self._limits.context_length:
             raise RequestError(f"the snapshot holds {count} positions, this KV cache fewer")
-        for buffer, part in zip(self._cache.values(), values, strict=True):
+        values = np.frombuffer(
+            snapshot, np.float32, count * per_position, 4 * count * self._rope.is_kept
+        )
+        parts = values.reshape(len(self._cache), 1, shape.kv_heads, count, shape.head_dim)
+        for buffer, part in zip(self._cache.values(), parts, strict=True):
             buffer[:, :, :count] = part
+        self._rope.ran(0, np.frombuffer(snapshot, np.int32, count).tolist())
         self._position = count
 
     def close(self) -> None:
@@ -111,6 +120,8 @@ class OrtEngine:
                 f"{total} tokens do not fit into a context of {self._limits.context_length}"
             )
         ids = token_ids(tokens, self._limits.vocab_size)[None]
+        if self._rope.due(self._position, tokens):
+            ids = np.concatenate([[self._rope.before(self._position)], ids], axis=1)
         mask = self._mask[:, :total]
         count = np.array([num_logits], np.int64)
         self._bind("input_ids", ids)
@@ -132,6 +143,7 @@ class OrtEngine:
                 f"{self._package.model_file} gave logits of shape {logits.shape}; "
                 "export the package again"
             )
+        self._rope.ran(self._position, tokens)
         self._position = total
         if self._gives_hidden:
             self._hidden = outputs[self._logits + 1].numpy().reshape(num_logits, -1)[-1]
