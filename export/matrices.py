@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ondevice.export.external_data import ExternalData, Region
 from ondevice.export.grid import Grid
 from ondevice.export.journal import Finished, Journal
-from ondevice.export.recipe import Layout, Quantizer, Rows, Statistics
+from ondevice.export.quantize.statistics import Statistics
+from ondevice.export.recipe import Layout, Quantizer, Rows
 from ondevice.progress import Progress
 from ondevice.runtime.device import usable_cores
 

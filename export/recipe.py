@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ondevice import files
 from ondevice.errors import ExportError
 from ondevice.export.architecture import EMBEDDING, HEAD
-from ondevice.export.grid import BLOCK_SIZES, Grid, quantize
+from ondevice.export.grid import BLOCK_SIZES, Grid
+from ondevice.export.quantize.scales import Scheme, quantize
+from ondevice.export.quantize.statistics import Statistics
 from ondevice.export.source import Source
 from ondevice.package import Quantization
 
-Statistics = object  # SHIM until helper QUANT's is there
 _FLOAT_TYPES = ("F32", "F16", "BF16")
 QUANTIZERS = ("rtn", "search", "activation", "gptq")
 CALIBRATED = ("activation", "gptq")  # quantizers that look at activations
@@ -244,7 +245,7 @@ class Quantizer:
         bits = self._bits(name)
         if bits is None:
             return Layout(rows, columns)
-        grid = _grid(self.source, name, slice(0, 1))
+        grid = self.source.stored_grid(name, slice(0, 1))
         if grid is not None and self._fits(grid, bits):
             zero_points = grid.zero_points is not None
             return Layout(rows, columns, grid.bits, grid.block, zero_points, exact=True)
@@ -290,13 +291,15 @@ class Quantizer:
         """Some rows of a matrix; they do not depend on which others come with them."""
         layout = self.layout(name)
         if layout.exact:
-            grid = _grid(self.source, name, rows)
+            grid = self.source.stored_grid(name, rows)
             assert grid is not None
             return Rows(grid)
-        values = _read(self.source, name, rows)
+        values = self.source.read(name, rows)
         if layout.is_float:
             return Rows(values)
-        grid = quantize(values, layout.bits, layout.block, not layout.zero_points)
+        search = self.method != "rtn"
+        scheme = Scheme(layout.bits, layout.block, not layout.zero_points, search)
+        grid = quantize(values, scheme, None if statistics is None else statistics.mean_square)
         change = grid.dequantize() - values
         return Rows(grid, _squares(change), _squares(values))
 
@@ -340,29 +343,3 @@ def _squares(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Sum of the squares of each row."""
     sums: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     return sums
-
-
-def _read(source, name, rows):  # SHIM until helper SOURCES' read takes rows
-    try:
-        return source.read(name, rows)
-    except TypeError:
-        if hasattr(source, "_tensors"):
-            t = source._tensor(name)
-            w = t.shape[1]
-            return t.values(rows.start * w, rows.stop * w).reshape(-1, w)
-        if getattr(source, "_kept", (None,))[0] != name:
-            source._kept = (name, source.read(name))
-        return source._kept[1][rows]
-
-
-def _grid(source, name, rows):  # SHIM
-    try:
-        return source.stored_grid(name, rows)
-    except TypeError:
-        if getattr(source, "_kept_grid", (None,))[0] != name:
-            source._kept_grid = (name, source.stored_grid(name))
-        grid = source._kept_grid[1]
-        if grid is None:
-            return None
-        zero = None if grid.zero_points is None else grid.zero_points[rows]
-        return Grid(grid.bits, grid.block, grid.integers[rows], grid.scales[rows], zero)

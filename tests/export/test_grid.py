@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ondevice.errors import ExportError
-from ondevice.export.grid import BLOCK_SIZES, Grid, quantize, relative_error
+from ondevice.export.grid import BLOCK_SIZES
+from ondevice.export.quantize.scales import Scheme, quantize
 
 bits = st.sampled_from((4, 8))
 blocks = st.sampled_from(BLOCK_SIZES)
@@ -36,7 +37,7 @@ def nearest_error(weight: NDArray[np.float32], bits: int, block: int) -> float:
 def test_the_scale_search_is_no_worse_than_plain_rounding(
     weight: NDArray[np.float32], bits: int, block: int
 ) -> None:
-    found = np.square(quantize(weight, bits, block).dequantize() - weight).sum()
+    found = np.square(quantize(weight, Scheme(bits, block)).dequantize() - weight).sum()
     # With 8 bits there is no search, only the asymmetric range -128..127.
     slack = 1.001 if bits == 4 else 1.35
     tiny = 1e-12 * float(np.square(weight).sum())  # float32's own rounding
@@ -47,7 +48,7 @@ def test_the_scale_search_is_no_worse_than_plain_rounding(
 def test_the_error_of_every_weight_is_below_its_step(
     weight: NDArray[np.float32], bits: int, block: int, symmetric: bool
 ) -> None:
-    grid = quantize(weight, bits, block, symmetric)
+    grid = quantize(weight, Scheme(bits, block, symmetric))
     steps = np.repeat(np.abs(grid.scales), block, axis=1)[:, : weight.shape[1]]
     limit = 1.6 if symmetric else 2.8  # the search may clip the largest weights a little
     assert (np.abs(grid.dequantize() - weight) <= limit * steps + 1e-30).all()
@@ -57,7 +58,7 @@ def test_the_error_of_every_weight_is_below_its_step(
 def test_packing_keeps_every_integer(
     weight: NDArray[np.float32], bits: int, block: int, symmetric: bool
 ) -> None:
-    grid = quantize(weight, bits, block, symmetric)
+    grid = quantize(weight, Scheme(bits, block, symmetric))
     rows, columns = weight.shape
     packed = grid.packed()
     assert packed.shape == (rows, -(-columns // block), block * bits // 8)
@@ -74,16 +75,42 @@ def test_packing_keeps_every_integer(
 
 def test_a_zero_matrix_stays_zero() -> None:
     for symmetric in (True, False):
-        grid = quantize(np.zeros((3, 64), np.float32), 4, 32, symmetric)
+        grid = quantize(np.zeros((3, 64), np.float32), Scheme(4, 32, symmetric))
         assert not grid.dequantize().any()
 
 
-def test_the_relative_error_is_that_of_the_root_mean_squares() -> None:
-    grid = Grid(8, 16, np.full((1, 16), 130, np.uint8), np.ones((1, 1), np.float32))
-    assert relative_error(np.full((1, 16), 4, np.float32), grid) == pytest.approx(0.5)
+@given(matrices(), bits, blocks, st.booleans())
+def test_a_row_does_not_depend_on_the_others(
+    weight: NDArray[np.float32], bits: int, block: int, symmetric: bool
+) -> None:
+    scheme = Scheme(bits, block, symmetric)
+    importance = np.linspace(1, 2, weight.shape[1], dtype=np.float32)
+    whole = quantize(weight, scheme, importance)
+    alone = quantize(weight[-1:], scheme, importance)
+    assert (whole.integers[-1:] == alone.integers).all()
+    assert (whole.scales[-1:] == alone.scales).all()
+    if whole.zero_points is not None and alone.zero_points is not None:
+        assert (whole.zero_points[-1:] == alone.zero_points).all()
 
 
-@pytest.mark.parametrize(("bits", "block"), [(3, 32), (16, 32), (4, 8), (4, 48)])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_searching_beats_plain_rounding_and_importance_moves_the_error(symmetric: bool) -> None:
+    chance = np.random.default_rng(0)
+    weight = chance.standard_normal((64, 256)).astype(np.float32)
+    importance = chance.exponential(1.0, 256).astype(np.float32) ** 3
+
+    def errors(search: bool, weights: NDArray[np.float32] | None) -> tuple[float, float]:
+        grid = quantize(weight, Scheme(4, 32, symmetric, search), weights)
+        square = np.square(grid.dequantize() - weight)
+        return float(square.sum()), float((square * importance).sum())
+
+    plain, searched, weighted = errors(False, None), errors(True, None), errors(True, importance)
+    assert searched[0] < plain[0]
+    assert weighted[1] < searched[1] < plain[1] * 1.05
+    assert weighted[0] > searched[0]
+
+
+@pytest.mark.parametrize(("bits", "block"), [(3, 32), (16, 32), (4, 8), (4, 48), (4, 512)])
 def test_what_no_operator_holds_is_refused(bits: int, block: int) -> None:
     with pytest.raises(ExportError, match="cannot be stored"):
-        quantize(np.ones((2, 64), np.float32), bits, block)
+        quantize(np.ones((2, 64), np.float32), Scheme(bits, block))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from ondevice import cli, doctor, lock, store
+from ondevice.export.recipe import Options
 from ondevice.package import (
     Manifest,
     ModelShape,
@@ -160,10 +161,13 @@ def test_export_passes_its_options_on(
     monkeypatch.setattr("ondevice.export.convert.convert", convert)
     out = tmp_path / "out"
     options = f"m.gguf --target cpu-fp32 --out {out} --accept --name N --licence MIT --replace"
+    options += " --bits 8 --block 64 --asymmetric --fresh"
     assert "is ready in" in output(capsys, "export", *options.split())
     ((arguments, given),) = calls
     assert arguments == (Path("m.gguf"), "cpu-fp32", out)
     assert given == {
+        "options": Options(bits=8, block=64, symmetric=False),
+        "fresh": True,
         "name": "N",
         "source_id": None,
         "licence": "MIT",

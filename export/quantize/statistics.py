@@ -1,0 +1,20 @@
+"""What calibration found about the input of a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Activations that went into a matrix (N, K), summed up.
+
+    mean_square: float32 (K,), of each column. hessian: float32 (K, K), the mean of x x^T over
+    tokens, where a quantizer asks for it.
+    """
+
+    mean_square: NDArray[np.float32]
+    hessian: NDArray[np.float32] | None = None
