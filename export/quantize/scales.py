@@ -73,6 +73,10 @@ def _quantize_rows(
     weight: _Floats, scheme: Scheme, importance: _Floats | None
 ) -> tuple[NDArray[np.uint8], _Floats, NDArray[np.uint8]]:
     rows, width = weight.shape
+    if rows == 1 and width <= scheme.block:
+        # A single block would lie along memory: numpy sums such in another order.
+        found = _quantize_rows(np.repeat(weight, 2, axis=0), scheme, importance)
+        return found[0][:rows], found[1][:rows], found[2][:rows]
     # One row per position in the block: sums over a block are then additions of whole rows in
     # a fixed order, where a reduction along memory depends on the processor's vector width.
     columns = _by_position(weight, scheme.block)
@@ -89,6 +93,7 @@ def _quantize_rows(
 
 
 def _by_position(weight: _Floats, block: int) -> _Floats:
+    """(positions, blocks) of a matrix."""
     return np.ascontiguousarray(blocked(weight, block).reshape(-1, block).T)
 
 

@@ -50,7 +50,7 @@ def test_the_error_of_every_weight_is_below_its_step(
 ) -> None:
     grid = quantize(weight, Scheme(bits, block, symmetric))
     steps = np.repeat(np.abs(grid.scales), block, axis=1)[:, : weight.shape[1]]
-    limit = 1.6 if symmetric else 2.8  # the search may clip the largest weights a little
+    limit = 2.0 if symmetric else 2.8  # the search may clip the largest weights a little
     assert (np.abs(grid.dequantize() - weight) <= limit * steps + 1e-30).all()
 
 
