@@ -159,7 +159,7 @@ def _ratio(export: dict[str, Any], builder: dict[str, Any]) -> dict[str, float]:
     }
 
 
-_PROOF_STAGES = ("computing the reference", "comparing")
+_PROOF_STAGES = ("comparing layers", "comparing logits")
 
 
 def _export_here(checkpoint: Path, out: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Runs the package through the runtime, the reference through numpy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import ProofError
-from ondevice.export.reference import logits, reference_hidden
+from ondevice.export import reference
+from ondevice.export.layers import LayeredPackage
 from ondevice.export.source import Source
 from ondevice.package import Package, Proof
 from ondevice.progress import Progress
-from ondevice.runtime.device import instruction_sets, usable_cores
-from ondevice.runtime.ort import OrtEngine
+from ondevice.runtime.device import instruction_sets
 from ondevice.runtime.tokenizer import Tokenizer
 
 _WINDOW = 512  # tokens that share a context
 _TOKENS = 1024  # tokens compared
-_ROWS = 64  # positions whose logits are in memory at a time
+_ROWS = 256  # positions whose logits are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,38 @@ def proof_text() -> str:
     return (resources.files("ondevice.export") / "proof_text.txt").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class ProofTokens:
+    """What a package is proved on: tokens in windows that share no context."""
+
+    text_sha256: str
+    windows: tuple[tuple[int, ...], ...]
+
+    @property
+    def count(self) -> int:
+        return sum(len(window) for window in self.windows)
+
+    def parts(self) -> Iterator[tuple[int, slice]]:
+        """Windows, and the positions in them whose logits are looked at together."""
+        for index, window in enumerate(self.windows):
+            for start in range(0, len(window), _ROWS):
+                yield index, slice(start, min(start + _ROWS, len(window)))
+
+
+def proof_tokens(package: Package, text: str | None = None, window: int = _WINDOW) -> ProofTokens:
+    """The first tokens of a text (default: the fixed one) in windows of at most `window`.
+
+    Raises `ProofError` when the text gives fewer than two.
+    """
+    text = proof_text() if text is None else text
+    tokens = Tokenizer.read(package.tokenizer_file).encode(text)[:_TOKENS]
+    if len(tokens) < 2:
+        raise ProofError(f"the text gives {len(tokens)} tokens; a proof needs at least 2")
+    size = min(window, package.manifest.shape.context_length)
+    windows = (tuple(tokens[start : start + size]) for start in range(0, len(tokens), size))
+    return ProofTokens(hashlib.sha256(text.encode()).hexdigest(), tuple(windows))
+
+
 def prove(
     package: Package,
     source: Source,
@@ -75,62 +107,62 @@ def prove(
 ) -> Proof:
     """Compare a package with its source on a text (default: the fixed one).
 
-    Raises `ProofError` when the text gives fewer than two tokens.
+    Both run side by side, a layer at a time: neither is in memory as a whole. Raises
+    `ProofError` when the text gives fewer than two tokens, or the package is none of ours.
     """
-    text = proof_text() if text is None else text
-    tokens = Tokenizer.read(package.tokenizer_file).encode(text)[:_TOKENS]
-    if len(tokens) < 2:
-        raise ProofError(f"the text gives {len(tokens)} tokens; a proof needs at least 2")
-    size = min(_WINDOW, package.manifest.shape.context_length)
-    windows = [tokens[start : start + size] for start in range(0, len(tokens), size)]
-    layers = package.manifest.shape.layers
+    tokens = proof_tokens(package, text)
     report = progress or (lambda stage, done, total: None)
-    hidden = reference_hidden(
-        source, windows, lambda layer: report("computing the reference", layer, layers)
-    )
-    figures = _compare(package, source, windows, hidden, report)
-    return _proof(figures, hashlib.sha256(text.encode()).hexdigest())
+    try:
+        layered = LayeredPackage(package, tokens.windows)
+    except ValueError as error:
+        raise ProofError(
+            f"{package.model_file} has no {error} where our exporter puts it; only packages that "
+            "it made can be proved anew"
+        ) from None
+    states = reference.embed(source, tokens.windows)
+    errors = []
+    layers = source.architecture.layers
+    for index in range(layers):
+        report("comparing layers", index, layers)
+        states = reference.Layer(source, index).apply(states)
+        errors.append(_relative_error(states, layered.next_layer()))
+    states = reference.final_norm(source, states)
+    figures, done = [], 0
+    for index, rows in tokens.parts():
+        report("comparing logits", done, tokens.count)
+        expected = reference.logits(source, states[index][rows])
+        found = layered.logits(index, rows)
+        figures.append(compare_logits(expected, found, tokens.windows[index][rows.start + 1 :]))
+        done += rows.stop - rows.start
+    return summarize(figures, tokens, tuple(errors))
+
+
+def _relative_error(
+    expected: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.float32]]
+) -> float:
+    """Root mean square of the difference of states (tokens, hidden), over that of the first."""
+    error = sum(_power(f - e) for e, f in zip(expected, found, strict=True))
+    power = sum(_power(e) for e in expected)
+    return float(f"{(error / power) ** 0.5:.3g}") if power else 0.0
+
+
+def _power(values: NDArray[np.float32]) -> float:
+    return float(np.sum(np.square(values), dtype=np.float64))
 
 
 @dataclass(frozen=True)
-class _Figures:
+class Figures:
+    """Of each position: divergence, whether the most probable token is the same, losses."""
+
     kl: NDArray[np.float64]
     same_top: NDArray[np.bool_]
     loss: NDArray[np.float64]
     reference_loss: NDArray[np.float64]
 
 
-def _compare(
-    package: Package,
-    source: Source,
-    windows: Sequence[Sequence[int]],
-    hidden: Sequence[NDArray[np.float32]],
-    report: Progress,
-) -> _Figures:
-    engine = OrtEngine(package, threads=usable_cores(), context_length=len(windows[0]))
-    parts: list[_Figures] = []
-    total = sum(len(window) for window in windows)
-    done = 0
-    for window, states in zip(windows, hidden, strict=True):
-        engine.rewind(0)
-        for start in range(0, len(window), _ROWS):
-            rows = window[start : start + _ROWS]
-            expected = logits(source, states[start : start + _ROWS])
-            parts.append(compare_logits(expected, engine.verify(rows), window[start + 1 :]))
-            done += len(rows)
-            report("comparing", done, total)
-    engine.close()
-    return _Figures(
-        np.concatenate([part.kl for part in parts]),
-        np.concatenate([part.same_top for part in parts]),
-        np.concatenate([part.loss for part in parts]),
-        np.concatenate([part.reference_loss for part in parts]),
-    )
-
-
 def compare_logits(
     expected: NDArray[np.float32], found: NDArray[np.float32], following: Sequence[int]
-) -> _Figures:
+) -> Figures:
     """Figures of some positions: logits (positions, vocab) of both, and the tokens that follow.
 
     KL divergence of `found` from `expected` is sum p (log p - log q), in nats.
@@ -139,7 +171,7 @@ def compare_logits(
     kl: NDArray[np.float64] = np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64)
     targets = np.asarray(following[: len(expected)], np.int64)
     rows = np.arange(len(targets))
-    return _Figures(
+    return Figures(
         kl=kl,
         same_top=expected.argmax(axis=1) == found.argmax(axis=1),
         loss=-q[rows, targets].astype(np.float64),
@@ -154,18 +186,26 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return logs
 
 
-def _proof(figures: _Figures, text_sha256: str) -> Proof:
+def summarize(
+    parts: Sequence[Figures], tokens: ProofTokens, layer_errors: tuple[float, ...] = ()
+) -> Proof:
+    """The proof that the figures of all positions give."""
+
     def rounded(value: np.floating | float) -> float:
         return float(f"{float(value):.6g}")
 
+    kl = np.concatenate([part.kl for part in parts])
     return Proof(
-        text_sha256=text_sha256,
-        tokens=len(figures.kl),
-        kl_mean=rounded(figures.kl.mean()),
-        kl_p99=rounded(np.percentile(figures.kl, 99)),
-        top1_agreement=rounded(figures.same_top.mean()),
-        perplexity=rounded(np.exp(figures.loss.mean())),
-        reference_perplexity=rounded(np.exp(figures.reference_loss.mean())),
+        text_sha256=tokens.text_sha256,
+        tokens=len(kl),
+        kl_mean=rounded(kl.mean()),
+        kl_p99=rounded(np.percentile(kl, 99)),
+        top1_agreement=rounded(np.concatenate([part.same_top for part in parts]).mean()),
+        perplexity=rounded(np.exp(np.concatenate([part.loss for part in parts]).mean())),
+        reference_perplexity=rounded(
+            np.exp(np.concatenate([part.reference_loss for part in parts]).mean())
+        ),
         engine="ort",
         instruction_sets=instruction_sets(),
+        layer_errors=layer_errors,
     )

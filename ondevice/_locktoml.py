@@ -242,6 +242,8 @@ def _proof(table: _Table) -> Proof:
             values[item.name] = table.number(item.name)
         elif kind in (int, bool, str):
             values[item.name] = table.value(item.name, kind)
+        elif kind == tuple[float, ...]:
+            values[item.name] = table.numbers(item.name)
         else:
             values[item.name] = table.strings(item.name)
     return Proof(**values)
@@ -279,7 +281,12 @@ class _Table:
         return self.value(key, int)
 
     def number(self, key: str) -> float:
-        value = self.data.get(key)
+        return self._figure(key, self.data.get(key))
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        return tuple(self._figure(key, value) for value in self.value(key, list))
+
+    def _figure(self, key: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             value = self.value(key, float)
         if not math.isfinite(value):

@@ -110,6 +110,8 @@ class Proof:
     KL divergence (nats per token) of the package's next-token distribution from the
     reference's, mean and 99th percentile; share of positions whose most probable token is the
     same; perplexities. `text_sha256` names the text, `engine` what ran the package.
+    `layer_errors`: after each layer, the root mean square of the difference between the residual
+    streams of both, over that of the reference's; empty where layers could not be compared.
     """
 
     text_sha256: str
@@ -122,6 +124,7 @@ class Proof:
     engine: str
     instruction_sets: tuple[str, ...]
     accepted_below_gate: bool = False
+    layer_errors: tuple[float, ...] = ()
 
     @property
     def perplexity_ratio(self) -> float:
@@ -324,7 +327,8 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         quantization = Quantization(**quantization)
     proof = data.get("proof")
     if proof is not None:
-        proof = Proof(**(proof | {"instruction_sets": tuple(proof["instruction_sets"])}))
+        lists = {name: tuple(value) for name, value in proof.items() if isinstance(value, list)}
+        proof = Proof(**(proof | lists))
     return Manifest(
         name=data["name"],
         source=SourceInfo(**data["source"]),

@@ -210,19 +210,41 @@ def _unfit(package: Package, why: str) -> EngineError:
 
 def open_session(model_file: Path, threads: int) -> Any:
     """A session of one graph on the CPU; raises `EngineError` when it cannot be loaded."""
+    return _open(model_file, _options(threads), str(model_file))
+
+
+def open_graph(model: bytes, folder: Path, threads: int) -> Any:
+    """A session of a graph in memory whose weights lie in files of `folder`.
+
+    Raises `EngineError` when it cannot be loaded.
+    """
+    options = _options(threads)
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(folder)
+    )
+    return _open(model, options, f"a part of the graph in {folder}")
+
+
+def _options(threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_FATAL
+    return options
+
+
+def _open(model: Path | bytes, options: Any, what: str) -> Any:
+    import onnxruntime
+
     try:
         # Falling back would try the same again, and print to stdout that it does.
         return onnxruntime.InferenceSession(
-            model_file, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises classes of its own without a common base
-        raise _failed(f"onnxruntime cannot load {model_file}", error) from error
+        raise _failed(f"onnxruntime cannot load {what}", error) from error
 
 
 def _failed(what: str, error: Exception) -> EngineError:

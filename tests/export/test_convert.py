@@ -145,7 +145,7 @@ def stopping(moment: str, error: BaseException) -> Progress:
     return stop
 
 
-@pytest.mark.parametrize("moment", ["quantizing", "computing the reference"])
+@pytest.mark.parametrize("moment", ["quantizing", "comparing layers"])
 def test_on_a_full_disk_nothing_is_left(moment: str, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "c", tiny())
     full = stopping(moment, OSError(28, "No space left on device"))
@@ -178,7 +178,7 @@ def test_a_wrong_byte_is_found_by_its_hash(tmp_path: Path) -> None:
         verify_hashes(open_package(package.folder))
 
 
-@pytest.mark.parametrize("moment", ["quantizing", "computing the reference"])
+@pytest.mark.parametrize("moment", ["quantizing", "comparing layers"])
 def test_stopped_by_ctrl_c_an_export_goes_on_where_it_was(moment: str, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "c", tiny())
     whole = convert_quickly(checkpoint, "cpu-int8", tmp_path / "whole")
@@ -218,7 +218,7 @@ def quantized_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def interrupted(tmp_path: Path) -> Path:
     """A checkpoint whose export to `out` was stopped when all matrices were written."""
     checkpoint = write_checkpoint(tmp_path / "c", tiny())
-    stop = stopping("computing the reference", KeyboardInterrupt())
+    stop = stopping("comparing layers", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         convert(checkpoint, "cpu-int8", tmp_path / "out", accept=True, progress=stop)
     assert kept_work(tmp_path / "out") is not None

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import LLAMA3, tiny, write_checkpoint
+from checkpoints import LLAMA3, long_rope, random_weights, tiny, write_checkpoint
 
 from ondevice.errors import ProofError
 from ondevice.export import reference
-from ondevice.export.architecture import Rope
+from ondevice.export.architecture import Architecture, Rope
 from ondevice.export.convert import convert
+from ondevice.export.layers import LayeredPackage
 from ondevice.export.proof import check_gate, compare_logits, prove
 from ondevice.export.source import Source, open_source
 from ondevice.package import Package, Proof
@@ -126,3 +127,47 @@ def test_the_ort_engine_sees_the_reference_only_up_to_float_rounding(
     hidden = reference.reference_hidden(source, [tokens])[0]
     found = OrtEngine(package, 1).verify(tokens)
     np.testing.assert_allclose(found, reference.logits(source, hidden), atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["cpu-fp32", "cpu-int8", "cpu-as-is"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        tiny("llama", tied_embeddings=True),
+        tiny("gemma3_text", layers=3),
+        tiny("phi3", rope=long_rope(original=32)),
+    ],
+    ids=["llama", "gemma3", "phi3"],
+)
+def test_layer_by_layer_a_package_gives_the_logits_of_its_engine(
+    tmp_path: Path, target: str, architecture: Architecture
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c", architecture)
+    package = convert(checkpoint, target, tmp_path / "out", accept=True)
+    windows = [list(range(40)), list(range(70, 90))]
+    layered = LayeredPackage(package, windows)
+    states = [layered.next_layer() for _ in range(architecture.layers)]
+    assert [state.shape for state in states[-1]] == [(40, 64), (20, 64)]
+    engine = OrtEngine(package, 1)
+    for index, window in enumerate(windows):
+        engine.rewind(0)
+        parts = [layered.logits(index, rows) for rows in (slice(0, 15), slice(15, len(window)))]
+        np.testing.assert_allclose(np.concatenate(parts), engine.verify(window), atol=1e-5)
+
+
+def test_the_error_shows_in_the_layer_that_has_it(tmp_path: Path) -> None:
+    architecture = tiny("llama", layers=4)
+    weights = random_weights(architecture)
+    checkpoint = write_checkpoint(tmp_path / "c", architecture, weights)
+    package = convert(checkpoint, "cpu-fp32", tmp_path / "out")
+    weights["model.layers.2.mlp.down_proj.weight"] *= np.float32(1.1)
+    other = open_source(write_checkpoint(tmp_path / "other", architecture, weights))
+    errors = prove(package, other).layer_errors
+    assert len(errors) == 4 and max(errors[:2]) < 1e-5 < 1e-2 < errors[2]
+
+
+def test_a_graph_of_another_exporter_is_refused_in_a_line(package: Package, source: Source) -> None:
+    shape = replace(package.manifest.shape, layers=3)
+    other = Package(package.folder, replace(package.manifest, shape=shape))
+    with pytest.raises(ProofError, match=r"has no model.layers.2.input_layernorm.weight where"):
+        prove(other, source)
