@@ -16,6 +16,7 @@ from ondevice.export.genai_config import write_genai_config
 from ondevice.export.lora import with_adapter
 from ondevice.export.onnx_graph import DATA_FILE, write_graph
 from ondevice.export.proof import check_gate, prove
+from ondevice.export.quantize.plan import make_quantizer
 from ondevice.export.recipe import TARGETS as _TARGETS
 from ondevice.export.recipe import Options, Quantizer, Target, find_target
 from ondevice.export.source import Source, TokenizerFiles, open_source
@@ -77,7 +78,7 @@ def convert(
             revision=revision or origin.revision,
             licence=licence or origin.licence,
         )
-        quantizer = Quantizer(opened, chosen, options)
+        quantizer = make_quantizer(opened, chosen, options, progress)
         write_graph(quantizer, work.package, journal, progress)
         manifest = _describe(quantizer, work.package, name or out.name, origin)
         write_manifest(work.package, manifest)

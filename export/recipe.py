@@ -6,10 +6,11 @@ Knows sources and grids, not graphs.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from ondevice import files
 from ondevice.errors import ExportError
 from ondevice.export.architecture import EMBEDDING, HEAD
 from ondevice.export.grid import BLOCK_SIZES, Grid
+from ondevice.export.quantize import gptq
+from ondevice.export.quantize.calibrate import Activations, calibration_text
 from ondevice.export.quantize.scales import Scheme, quantize
 from ondevice.export.quantize.statistics import Statistics
 from ondevice.export.source import Source
@@ -117,11 +120,19 @@ class Options:
         mixed = self.bits is not None and self.bits != int(self.bits)
         return mixed or self.quantizer in CALIBRATED
 
+    @property
+    def calibration_sha256(self) -> str | None:
+        """Of the text that activations are taken from; None where none are."""
+        if not self.calibrated:
+            return None
+        if self.calibration is not None:
+            return files.sha256(self.calibration)
+        return hashlib.sha256(calibration_text().encode()).hexdigest()
+
     def identity(self) -> dict[str, object]:
         """The options, with hashes in place of paths."""
         values = dataclasses.asdict(self)
-        if self.calibration is not None:
-            values["calibration"] = files.sha256(self.calibration)
+        values["calibration"] = self.calibration_sha256
         if self.adapter is not None:
             files_of = sorted(path for path in self.adapter.iterdir() if path.is_file())
             values["adapter"] = {path.name: files.sha256(path) for path in files_of}
@@ -207,16 +218,6 @@ class Rows:
     power: NDArray[np.float64] | None = None
 
 
-class Calibration(Protocol):
-    """What activations say about matrices, and how many bits each should have."""
-
-    def statistics(self, name: str) -> Statistics | None:
-        """What was found about a matrix's input; asked for in the order of the layers."""
-
-    def bits(self, name: str) -> int:
-        """Bits of a matrix, 4 or 8."""
-
-
 class Quantizer:
     """Says how each matrix of a source is stored, makes its rows, remembers what it did."""
 
@@ -225,12 +226,14 @@ class Quantizer:
         source: Source,
         target: Target,
         options: Options | None = None,
-        calibration: Calibration | None = None,
+        activations: Activations | None = None,
+        bits: Mapping[str, int] | None = None,
     ) -> None:
         self.source = source
         self.target = target
         self.options = options or Options()
-        self._calibration = calibration
+        self._activations = activations
+        self._mixed_bits = bits or {}
         self._layouts: dict[str, Layout] = {}
         self.errors: dict[str, float] = {}
 
@@ -257,7 +260,7 @@ class Quantizer:
             return None
         if name in (EMBEDDING, HEAD):
             return self.head_bits
-        return self._calibration.bits(name) if self._calibration else target.bits
+        return self._mixed_bits.get(name, target.bits)
 
     def _fits(self, grid: Grid, bits: int) -> bool:
         """Whether the source's integers are what was asked for."""
@@ -283,9 +286,9 @@ class Quantizer:
     def statistics(self, name: str) -> Statistics | None:
         """What calibration found about a matrix's input, None where nothing is quantized."""
         layout = self.layout(name)
-        if self._calibration is None or layout.is_float or layout.exact:
+        if self._activations is None or layout.is_float or layout.exact:
             return None
-        return self._calibration.statistics(name)
+        return self._activations.statistics(name)
 
     def rows(self, name: str, rows: slice, statistics: Statistics | None = None) -> Rows:
         """Some rows of a matrix; they do not depend on which others come with them."""
@@ -297,11 +300,22 @@ class Quantizer:
         values = self.source.read(name, rows)
         if layout.is_float:
             return Rows(values)
-        search = self.method != "rtn"
-        scheme = Scheme(layout.bits, layout.block, not layout.zero_points, search)
-        grid = quantize(values, scheme, None if statistics is None else statistics.mean_square)
+        grid = self._round(values, self.scheme(layout.bits), statistics)
         change = grid.dequantize() - values
         return Rows(grid, _squares(change), _squares(values))
+
+    def scheme(self, bits: int) -> Scheme:
+        """What matrices of that many bits are rounded to."""
+        return Scheme(bits, self.block, self.symmetric, self.method != "rtn")
+
+    def _round(
+        self, values: NDArray[np.float32], scheme: Scheme, statistics: Statistics | None
+    ) -> Grid:
+        if statistics is None:
+            return quantize(values, scheme)
+        if statistics.error_factor is None:
+            return quantize(values, scheme, statistics.mean_square)
+        return gptq.quantize(values, scheme, statistics.error_factor, statistics.mean_square)
 
     def finish(self, name: str, error: float | None) -> None:
         """Note that a matrix is written, and the relative error of quantizing it."""
@@ -327,8 +341,7 @@ class Quantizer:
         bits, head_bits = self.options.bits or self.target.bits, self.head_bits
         if bits is None or head_bits is None:
             return None
-        text = self.options.calibration
-        sha256 = None if text is None else files.sha256(text)
+        sha256 = self.options.calibration_sha256
         return Quantization(bits, head_bits, self.block, self.symmetric, self.method, sha256)
 
     @property

@@ -5,6 +5,7 @@ Independent of the emitter on purpose, and never more than one layer in memory.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -85,6 +86,16 @@ class Layer:
         self._prefix = layer_tensor(layer, "")
         names = [n for n in self._arch.tensor_shapes() if n.startswith(self._prefix)]
         self._weights = {name.removeprefix(self._prefix): source.read(name) for name in names}
+
+    def weight(self, name: str) -> _Floats:
+        """A matrix (out, in) of this layer by its full name."""
+        return self._weights[name.removeprefix(self._prefix)]
+
+    def replaced(self, name: str, values: _Floats) -> Layer:
+        """This layer with another matrix in place of one."""
+        other = copy.copy(self)
+        other._weights = self._weights | {name.removeprefix(self._prefix): values}
+        return other
 
     def apply(self, states: Sequence[_Floats], observe: Observe | None = None) -> list[_Floats]:
         """Hidden states (tokens, hidden) after this layer, each a sequence from position 0.

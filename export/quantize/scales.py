@@ -69,14 +69,22 @@ def quantize(weight: _Floats, scheme: Scheme, importance: _Floats | None = None)
     return Grid(scheme.bits, scheme.block, integers, scales, None if scheme.symmetric else zeros)
 
 
+def fit_block(
+    weight: _Floats, scheme: Scheme, importance: _Floats
+) -> tuple[_Floats, NDArray[np.uint8]]:
+    """Scales (N,) and zero points (N,) of one block of columns (N, block or fewer)."""
+    _, scales, zeros = _quantize_rows(weight, scheme, importance)
+    return scales[:, 0], zeros[:, 0]
+
+
 def _quantize_rows(
     weight: _Floats, scheme: Scheme, importance: _Floats | None
 ) -> tuple[NDArray[np.uint8], _Floats, NDArray[np.uint8]]:
     rows, width = weight.shape
     if rows == 1 and width <= scheme.block:
         # A single block would lie along memory: numpy sums such in another order.
-        found = _quantize_rows(np.repeat(weight, 2, axis=0), scheme, importance)
-        return found[0][:rows], found[1][:rows], found[2][:rows]
+        twice = _quantize_rows(np.repeat(weight, 2, axis=0), scheme, importance)
+        return twice[0][:1], twice[1][:1], twice[2][:1]
     # One row per position in the block: sums over a block are then additions of whole rows in
     # a fixed order, where a reduction along memory depends on the processor's vector width.
     columns = _by_position(weight, scheme.block)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 class Statistics:
     """Activations that went into a matrix (N, K), summed up.
 
-    mean_square: float32 (K,), of each column. hessian: float32 (K, K), the mean of x x^T over
-    tokens, where a quantizer asks for it.
+    mean_square: float32 (K,), of each column. error_factor: float32 (K, K), GPTQ's, where it is
+    asked for.
     """
 
     mean_square: NDArray[np.float32]
-    hessian: NDArray[np.float32] | None = None
+    error_factor: NDArray[np.float32] | None = None
