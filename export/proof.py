@@ -24,7 +24,7 @@ from ondevice.runtime.tokenizer import Tokenizer
 
 _WINDOW = 512  # tokens that share a context
 _TOKENS = 1024  # tokens compared
-_ROWS = 256  # positions whose logits are in memory at a time
+_ROWS = 128  # positions whose logits are in memory at a time
 
 
 @dataclass(frozen=True)

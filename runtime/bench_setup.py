@@ -52,20 +52,22 @@ def subjects(
     """What to measure, in the order of `engines`, each in a process of its own.
 
     All get the same threads (the first package's best when the settings name none) and the
-    same context length. Labels are engine names, with the target where there are several
+    same context length. Labels are engine names, with `labels` where there are several
     packages. Reads a GGUF once for its hash.
     """
     settings.check()
     _check(packages, engines, gguf)
     context = _context_length(packages, settings)
     threads = settings.threads or _best_threads(packages[0])
+    names = labels(packages)
     found: list[Subject] = []
     for engine in engines:
-        models = [(packages[0], gguf)] if engine == "llamacpp" else [(p, None) for p in packages]
-        for package, file in models:
-            label = engine
-            if file is None and len(packages) > 1:
-                label = f"{engine} {package.manifest.recipe.target}"
+        models: list[tuple[Package, str, Path | None]]
+        models = [(package, name, None) for package, name in zip(packages, names, strict=True)]
+        if engine == "llamacpp":
+            models = [(packages[0], "", gguf)]
+        for package, name, file in models:
+            label = f"{engine} {name}" if file is None and len(packages) > 1 else engine
             model = gguf_info(file) if file is not None else package_info(package)
             version = package_version(_DISTRIBUTIONS[engine])
             info = SubjectInfo(label, engine, version, model, threads, context)
@@ -73,6 +75,17 @@ def subjects(
             spec = Spec(engine, str(package.folder.resolve()), file_name, threads, context)
             found.append(_subject(info, spec))
     return found
+
+
+def labels(packages: Sequence[Package]) -> list[str]:
+    """A short name for each package that no other has: its target, else its folder's name."""
+    targets = [package.manifest.recipe.target for package in packages]
+    if len(set(targets)) == len(targets):
+        return targets
+    names = [package.folder.resolve().name for package in packages]
+    if len(set(names)) == len(names):
+        return names
+    return [str(package.folder) for package in packages]
 
 
 def package_info(package: Package) -> ModelInfo:
@@ -113,9 +126,8 @@ def _check(packages: Sequence[Package], engines: Sequence[str], gguf: Path | Non
         raise RequestError("nothing to measure: give a package and at least one engine")
     if len(set(engines)) != len(engines):
         raise RequestError(f"each engine can be named once, got: {', '.join(engines)}")
-    targets = [package.manifest.recipe.target for package in packages]
-    if len(set(targets)) != len(targets):
-        raise RequestError("packages measured together must have different targets")
+    if len(set(labels(packages))) != len(packages):
+        raise RequestError("a package is named twice; each is measured once")
     if "llamacpp" in engines and gguf is None:
         raise RequestError("the llamacpp engine needs a GGUF file; give --gguf FILE")
     if gguf is not None and "llamacpp" not in engines:

@@ -1,4 +1,4 @@
-"""What the HTML pages of results share: tables, bars and the frame around them.
+"""What the HTML pages of results share: tables, bars, plots and the frame around them.
 
 Knows nothing of what is shown. `page.html` is the frame and draws both. The bars are inline SVG:
 rectangles with percentages need no plotting library, and the base install has none.
@@ -6,6 +6,7 @@ rectangles with percentages need no plotting library, and the base install has n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -56,9 +57,58 @@ class Chart:
     legend: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: where, in percent of its length, and what it says."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through `points` ("x,y x,y" in percent, y downwards); `kind` chooses its look."""
+
+    kind: str
+    label: str
+    points: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A marked point, in percent from the left and from the top; `mark` is written beside it."""
+
+    x: float
+    y: float
+    label: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves over two axes. `band` is the polygon of the 95% interval of the first curve."""
+
+    title: str
+    spoken: str
+    x_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    curves: tuple[Curve, ...]
+    band: str
+    dots: tuple[Dot, ...]
+
+
 def percent_of(value: float, scale: float) -> float:
     """A length in percent of the chart's; 0 where the scale is."""
     return round(100 * value / scale, 3) if scale > 0 else 0.0
+
+
+def round_step(length: float, most: int) -> float:
+    """A round distance that parts an axis in at most so many."""
+    if length <= 0:
+        return 1.0
+    size = 10.0 ** math.floor(math.log10(length / most))
+    return next(size * f for f in (1, 2, 5, 10) if length / (size * f) <= most + 1e-9)
 
 
 @cache

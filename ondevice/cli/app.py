@@ -13,6 +13,7 @@ from ondevice.cli import (
     calibrate,
     chat,
     cloud,
+    compare,
     desktop,
     eval,
     export,
@@ -70,6 +71,7 @@ app.command()(models.remove)
 app.command(short_help="Show what a model was made from and its proof.")(models.info)
 app.command(short_help="Make a package from a checkpoint, and prove it.")(export.export)
 app.command(short_help="Check every byte of a package, and its figures.")(export.verify)
+app.command(short_help="Set packages side by side: size, speed, fidelity.")(compare.compare)
 app.add_typer(bench.app, name="bench", short_help="Measure a model; compare measurements.")
 app.command(short_help="The assistant in a window, offline.")(desktop.desktop)
 app.command(short_help="Pack the assistant and a model into a program.")(package.package)

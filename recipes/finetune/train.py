@@ -27,9 +27,10 @@ class Schedule:
     """How to learn.
 
     steps: batches in all; three times through the set, after which held-out lessons are
-    forgotten again (of 500 steps the best was 190). rate: the highest learning rate; it rises for the first `warmup` of
-    the steps and falls to a tenth along a cosine. clip: the longest gradient. seed: of the
-    adapter's beginning, the order and the dropout. bf16: matrix products in bfloat16.
+    forgotten again (of 500 steps the best was 190). rate: the highest learning rate; it rises
+    for the first `warmup` of the steps and falls to a tenth along a cosine. clip: the longest
+    gradient. seed: of the adapter's beginning, the order and the dropout. bf16: matrix products
+    in bfloat16.
     save_every, held_out_every: in steps.
     """
 

@@ -28,47 +28,19 @@ from ondevice.runtime.evaluate.tables import (
     seconds,
     usd,
 )
-from ondevice.runtime.page import Bar, Chart, Segment, Table, percent_of, template
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark on an axis: where, in percent of its length, and what it says."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A line through `points` ("x,y x,y" in percent, y downwards); `kind` chooses its look."""
-
-    kind: str
-    label: str
-    points: str
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A marked point, in percent from the left and from the top."""
-
-    x: float
-    y: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Curves over two axes. `band` is the polygon of the 95% interval of the first curve."""
-
-    title: str
-    spoken: str
-    x_title: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    curves: tuple[Curve, ...]
-    band: str
-    dots: tuple[Dot, ...]
+from ondevice.runtime.page import (
+    Bar,
+    Chart,
+    Curve,
+    Dot,
+    Plot,
+    Segment,
+    Table,
+    Tick,
+    percent_of,
+    round_step,
+    template,
+)
 
 
 @dataclass(frozen=True)
@@ -206,7 +178,7 @@ def _cost_plot(frontier: Frontier) -> Plot:
     # By chance or by oracle, a share costs what it costs on average.
     draft = found[0].cost_usd - frontier.large_cost_usd
     mixed = [1000 * (draft + (1 - p.local_share) * frontier.large_cost_usd) for p in found]
-    step = _step(max(costs), 5)
+    step = round_step(max(costs), 5)
     count = math.ceil(max(costs) / step - 1e-9)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     labels = [f"${i * step:.{digits}f}" if i else "$0" for i in range(count + 1)]
@@ -248,7 +220,7 @@ def _plot(
         x = across(xs[found.index(best)])
         label = f"largest local share at {frontier.loss_points:g} points below"
         dots.append(Dot(round(x, 2), round(down(best.accuracy.value), 2), label))
-    step = _step(high - low, 8)
+    step = round_step(high - low, 8)
     marks = [low + i * step for i in range(math.floor((high - low) / step + 1e-9) + 1)]
     return Plot(
         title=f"Right answers over {x_title}",
@@ -275,11 +247,3 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     low = max(0.0, math.floor(20 * min(values) - 0.5) / 20)
     high = min(1.0, math.ceil(20 * max(values) + 0.5) / 20)
     return (low, high) if high > low else (max(0.0, low - 0.05), min(1.0, high + 0.05))
-
-
-def _step(length: float, most: int) -> float:
-    """A round distance that parts an axis in at most so many."""
-    if length <= 0:
-        return 1.0
-    size = 10.0 ** math.floor(math.log10(length / most))
-    return next(size * f for f in (1, 2, 5, 10) if length / (size * f) <= most + 1e-9)

@@ -141,14 +141,14 @@ def test_a_stopped_training_ends_with_the_weights_it_would_have_had(
 ) -> None:
     expected, whole = trained(checkpoint, tmp_path / "whole")
 
-    class Stopped(Exception):
+    class StopError(Exception):
         pass
 
     def stop(progress: Progress) -> None:
         if progress.step >= 4:
-            raise Stopped
+            raise StopError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopError):
         trained(checkpoint, tmp_path / "parts", tell=stop)
     found, parts = trained(checkpoint, tmp_path / "parts")
     assert found == expected
