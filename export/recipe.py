@@ -115,10 +115,14 @@ class Options:
             )
 
     @property
+    def mixed(self) -> bool:
+        """Whether some matrices get 4 bits and some 8."""
+        return self.bits not in (None, 4, 8)
+
+    @property
     def calibrated(self) -> bool:
         """Whether activations are looked at."""
-        mixed = self.bits is not None and self.bits != int(self.bits)
-        return mixed or self.quantizer in CALIBRATED
+        return self.mixed or self.quantizer in CALIBRATED
 
     @property
     def calibration_sha256(self) -> str | None:

@@ -29,7 +29,7 @@ def make_quantizer(
     text = None if options.calibration is None else _read(options.calibration)
     windows = calibration_windows(source, text)
     bits = None
-    if options.bits is not None and options.bits != int(options.bits):
+    if options.bits is not None and options.mixed:
         errors = sensitivities(source, windows[:_MEASURED], plain.scheme(LOW), progress)
         bits = allocate(_matrices(source), errors, options.bits)
     activations = None
