@@ -13,18 +13,24 @@ from typing import Any
 
 from ondevice import json_lines
 from ondevice.export.convert import convert
+from ondevice.export.recipe import Options
 from ondevice.package import Package, open_package
 
 WORK = Path("build") / "benchmarks"
 
 
-def package_for(gguf: Path, target: str, work: Path) -> Package:
-    """The package of a GGUF file at a target in `work`, exported when it is not there yet."""
-    folder = work / f"{gguf.stem}-{target}"
+def package_for(
+    gguf: Path, target: str, work: Path, options: Options | None = None, name: str = ""
+) -> Package:
+    """The package of a GGUF file at a target in `work`, exported when it is not there yet.
+
+    `name` tells packages of one target apart.
+    """
+    folder = work / f"{gguf.stem}-{name or target}"
     if folder.is_dir():
         return open_package(folder)
     print(f"exporting {gguf.name} to {folder}", file=sys.stderr)
-    return convert(gguf, target, folder, accept=True)
+    return convert(gguf, target, folder, options=options, accept=True)
 
 
 def package_hash(package: Package) -> str:

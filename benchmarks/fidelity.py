@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from benchmarks.common import WORK, key, package_for, package_hash, print_json
 from ondevice import files
 from ondevice.export.proof import compare_logits
-from ondevice.export.reference import output_matrix, reference_hidden
+from ondevice.export.reference import logits, reference_hidden
 from ondevice.export.source import Source, open_source
+from ondevice.package import Package
 from ondevice.runtime.engine import Engine
 from ondevice.runtime.llamacpp import LlamaCppEngine
 from ondevice.runtime.ort import OrtEngine
@@ -32,7 +33,7 @@ from ondevice.runtime.tokenizer import Tokenizer
 
 TEXT = Path(__file__).with_name("text.txt")
 WINDOW = 512
-ROWS = 64  # positions whose logits are in memory at a time
+ROWS = 128  # positions whose logits are in memory at a time
 
 _FIGURES = ("kl", "same_top", "loss", "reference_loss")  # rows of the kept arrays
 _Windows = list[list[int]]
@@ -81,14 +82,14 @@ def hidden_states(source: Source, windows: _Windows, kept: Path) -> list[_Floats
 
 
 def compare_window(
-    engine: Engine, head: _Floats, window: Sequence[int], hidden: _Floats
+    engine: Engine, source: Source, window: Sequence[int], hidden: _Floats
 ) -> NDArray[np.float64]:
     """Figures (4, predicted positions) of a window, in the order of `_FIGURES`."""
     engine.rewind(0)
     parts = []
     for start in range(0, len(window) - 1, ROWS):
         rows = window[start : min(start + ROWS, len(window) - 1)]
-        expected = hidden[start : start + len(rows)] @ head.T
+        expected = logits(source, hidden[start : start + len(rows)])
         parts.append(compare_logits(expected, engine.verify(rows), window[start + 1 :]))
     return np.concatenate(
         [np.stack([getattr(part, name) for name in _FIGURES]).astype(np.float64) for part in parts],
@@ -97,7 +98,7 @@ def compare_window(
 
 
 def measure(
-    subject: Subject, head: _Floats, windows: _Windows, states: Sequence[_Floats], work: Path
+    subject: Subject, source: Source, windows: _Windows, states: Sequence[_Floats], work: Path
 ) -> Fidelity:
     """All windows of one subject; those whose figures are kept in `work` are not run again."""
     found = []
@@ -106,7 +107,7 @@ def measure(
         if not kept.is_file():
             print(f"{subject.label}: window {number + 1}/{len(windows)}", file=sys.stderr)
             partial = kept.with_suffix(".partial.npy")
-            np.save(partial, compare_window(subject.engine, head, window, hidden))
+            np.save(partial, compare_window(subject.engine, source, window, hidden))
             partial.replace(kept)
         found.append(np.load(kept, allow_pickle=False))
     return _summary(subject.label, np.concatenate(found, axis=1))
@@ -126,30 +127,46 @@ def _summary(label: str, figures: NDArray[np.float64]) -> Fidelity:
     )
 
 
+class Bench:
+    """One model's reference on the text; measures subjects against it.
+
+    Hidden states and figures are kept in a folder of `work`.
+    """
+
+    def __init__(self, gguf: Path, tokenizer: Path, work: Path) -> None:
+        tokens = Tokenizer.read(tokenizer).encode(TEXT.read_text(encoding="utf-8"))
+        self._windows = windows_of(tokens)
+        self._work = work / "fidelity"
+        self._work.mkdir(parents=True, exist_ok=True)
+        self.source = open_source(gguf)
+        kept = self._work / f"{key([files.sha256(gguf), self._windows])}.npz"
+        self._states = hidden_states(self.source, self._windows, kept)
+
+    def package(self, package: Package, label: str, threads: int) -> Fidelity:
+        """The figures of a package in the `ort` engine."""
+        engine = OrtEngine(package, threads=threads, context_length=WINDOW)
+        return self._of(Subject(label, package_hash(package), engine))
+
+    def llamacpp(self, gguf: Path, label: str, threads: int) -> Fidelity:
+        """The figures of a GGUF file in llama.cpp."""
+        engine = LlamaCppEngine(gguf, threads=threads, context_length=WINDOW)
+        return self._of(Subject(label, files.sha256(gguf), engine))
+
+    def _of(self, subject: Subject) -> Fidelity:
+        found = measure(subject, self.source, self._windows, self._states, self._work)
+        subject.engine.close()
+        return found
+
+
 def run(gguf: Path, targets: Sequence[str], work: Path, threads: int) -> list[Fidelity]:
     """Every target and llama.cpp, one after the other, against the reference."""
     packages = [package_for(gguf, target, work) for target in targets]
-    tokens = Tokenizer.read(packages[0].tokenizer_file).encode(TEXT.read_text(encoding="utf-8"))
-    windows = windows_of(tokens)
-    kept = work / "fidelity"
-    kept.mkdir(parents=True, exist_ok=True)
-    digest = files.sha256(gguf)
-    source = open_source(gguf)
-    states = hidden_states(source, windows, kept / f"{key([digest, windows])}.npz")
-    head = output_matrix(source)
-    source.close()
-    found = []
-    for package in packages:
-        engine = OrtEngine(package, threads=threads, context_length=WINDOW)
-        label = f"ondevice {package.manifest.recipe.target}"
-        found.append(
-            measure(Subject(label, package_hash(package), engine), head, windows, states, kept)
-        )
-        engine.close()
-    other = LlamaCppEngine(gguf, threads=threads, context_length=WINDOW)
-    found.append(measure(Subject("llama.cpp", digest, other), head, windows, states, kept))
-    other.close()
-    return found
+    bench = Bench(gguf, packages[0].tokenizer_file, work)
+    found = [
+        bench.package(package, f"ondevice {package.manifest.recipe.target}", threads)
+        for package in packages
+    ]
+    return [*found, bench.llamacpp(gguf, "llama.cpp", threads)]
 
 
 def table(rows: Sequence[Fidelity]) -> str:

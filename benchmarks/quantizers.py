@@ -1,0 +1,146 @@
+"""Our quantizers and llama.cpp's, from the same floats, at bits per weight: the frontier.
+
+llama.cpp requantizes the GGUF file itself, so both begin with its dequantized weights. Every
+subject is compared with those on benchmarks/text.txt (see `fidelity`). Bits per weight count
+integers, scales, zero points and minima of all matrices. From the repository's root:
+
+    python -m benchmarks.quantizers MODEL.gguf > table.md
+
+Packages, files and figures are kept in the work folder, so that an interrupted run goes on.
+Speeds are measured apart: `ondevice bench`, or `ondevice compare` on the folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.common import WORK, package_for
+from benchmarks.fidelity import Bench, Fidelity
+from ondevice.export.recipe import Options
+from ondevice.runtime import llamacpp
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of our ways to quantize."""
+
+    label: str
+    target: str
+    options: Options
+
+
+def _int4(
+    label: str, block: int, quantizer: str, symmetric: bool = True, bits: float = 4, head: int = 8
+) -> Candidate:
+    options = Options(
+        bits=bits, block=block, quantizer=quantizer, symmetric=symmetric, head_bits=head
+    )
+    return Candidate(label, "cpu-int4", options)
+
+
+CANDIDATES = (
+    _int4("rtn, block 32", 32, "rtn"),
+    _int4("search, block 32", 32, "search"),
+    _int4("activation, block 32", 32, "activation"),
+    _int4("activation, asymmetric, block 32", 32, "activation", False),
+    _int4("gptq, asymmetric, block 32", 32, "gptq", False),
+    _int4("gptq, asymmetric, block 64", 64, "gptq", False),
+    _int4("gptq, asymmetric, block 128", 128, "gptq", False),
+    _int4("gptq, asymmetric, block 64, 4.5 bits", 64, "gptq", False, 4.5),
+    Candidate("int8, block 32", "cpu-int8", Options()),
+    Candidate("int8, block 128", "cpu-int8", Options(block=128)),
+)
+# llama.cpp's names and the numbers of `llama_ftype` in llama.h.
+FILE_TYPES = {"Q4_0": 2, "Q4_K_S": 14, "Q4_K_M": 15, "Q8_0": 7}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Bits per weight of a subject and its figures."""
+
+    bits_per_weight: float
+    fidelity: Fidelity
+
+
+def requantized(gguf: Path, name: str, work: Path, threads: int) -> Path:
+    """The GGUF file quantized anew by llama.cpp to one of `FILE_TYPES`."""
+    out = work / f"{gguf.stem}-llama.cpp-{name}.gguf"
+    if out.is_file():
+        return out
+    library = llamacpp.library()
+    options = library.llama_model_quantize_default_params()
+    options.ftype = FILE_TYPES[name]
+    options.allow_requantize = True
+    options.nthread = threads
+    partial = out.with_suffix(".partial")
+    code = library.llama_model_quantize(
+        str(gguf).encode(), str(partial).encode(), ctypes.byref(options)
+    )
+    if code:
+        raise SystemExit(f"llama.cpp cannot quantize {gguf} to {name}: code {code}")
+    partial.replace(out)
+    return out
+
+
+def gguf_bits_per_weight(path: Path) -> float:
+    """Mean over all matrices of a GGUF file."""
+    from gguf import GGUFReader
+
+    matrices = [tensor for tensor in GGUFReader(path).tensors if len(tensor.shape) == 2]
+    weights = sum(math.prod(int(size) for size in tensor.shape) for tensor in matrices)
+    return 8 * sum(int(tensor.n_bytes) for tensor in matrices) / weights
+
+
+def run(gguf: Path, work: Path, threads: int) -> list[Row]:
+    """All candidates and all file types of llama.cpp."""
+    work.mkdir(parents=True, exist_ok=True)
+    bench: Bench | None = None
+    rows = []
+    for candidate in CANDIDATES:
+        name = candidate.label.replace(", ", "-").replace(" ", "")
+        package = package_for(gguf, candidate.target, work, candidate.options, name)
+        bench = bench or Bench(gguf, package.tokenizer_file, work)
+        figures = bench.package(package, f"ondevice {candidate.label}", threads)
+        rows.append(Row(package.manifest.recipe.bits_per_weight, figures))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
+    assert bench is not None
+    for name in FILE_TYPES:
+        file = requantized(gguf, name, work, threads)
+        figures = bench.llamacpp(file, f"llama.cpp {name}", threads)
+        rows.append(Row(gguf_bits_per_weight(file), figures))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
+    return sorted(rows, key=lambda row: row.bits_per_weight)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| subject | bits/weight | positions | KL mean | KL p99 | top-1 | perplexity ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        f = row.fidelity
+        lines.append(
+            f"| {f.label} | {row.bits_per_weight:.2f} | {f.positions:,} | {f.kl_mean:.4f} | "
+            f"{f.kl_p99:.3f} | {f.top1_agreement:.1%} | {f.perplexity_ratio:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("gguf", type=Path)
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for packages and figures")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    print(table(run(options.gguf, options.work.resolve(), options.threads)))
+
+
+if __name__ == "__main__":
+    main()
