@@ -10,7 +10,7 @@ from pathlib import Path
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 COMMANDS = (
     "", "ask", "chat", "pull", "list", "remove", "info", "export", "verify",
-    "bench", "bench run", "bench compare", "bench import", "eval", "calibrate", "advise",
+    "compare", "bench", "bench run", "bench compare", "bench import", "eval", "calibrate", "advise",
     "route", "route explain", "route init", "cloud", "cloud key", "cloud key set",
     "cloud key delete", "cloud budget", "cloud log", "cloud check", "cloud off", "cloud on",
     "lock", "lock add", "doctor", "desktop", "serve", "stdio", "package",

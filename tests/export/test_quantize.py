@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
-from checkpoints import random_weights, tiny, write_checkpoint
+from checkpoints import random_weights, tiny, write_checkpoint, write_gguf
 from numpy.typing import NDArray
 
 from ondevice.errors import ExportError
@@ -244,3 +245,28 @@ def test_a_calibration_text_is_named_by_its_hash_and_must_be_text(
     with pytest.raises(ExportError, match="--calibration is read by"):
         unused = replace(options, quantizer="search")
         convert(checkpoint, "cpu-int4", tmp_path / "q", options=unused, accept=True)
+
+
+def stored(package: Package) -> dict[str, NDArray[np.generic]]:
+    """Every quantized array of a package's graph by name."""
+    graph = ir.load(package.model_file).graph
+    values = {name: value.const_value for name, value in graph.initializers.items()}
+    ends = (".integers", ".scales", ".zero_points")
+    return {n: t.numpy() for n, t in values.items() if t is not None and n.endswith(ends)}
+
+
+def test_a_grid_has_the_same_integers_in_every_target_of_its_width(tmp_path: Path) -> None:
+    """Not depending on how the graph around it computes: as-is, int8, and int4 with 8-bit parts."""
+    file = write_gguf(tmp_path / "m.gguf", tiny("llama"), matrices="Q4_1")
+    folders = {target: tmp_path / target for target in ("cpu-as-is", "cpu-int8", "cpu-int4")}
+    found = {
+        target: stored(convert(file, target, out, accept=True)) for target, out in folders.items()
+    }
+    assert len(found["cpu-int8"]) == 2 * 16
+    assert found["cpu-as-is"].keys() == found["cpu-int8"].keys()
+    for name, array in found["cpu-int8"].items():
+        assert (found["cpu-as-is"][name] == array).all(), name
+    shared = [name for name in found["cpu-int4"] if "layers" not in name]
+    assert len(shared) == 4
+    for name in shared:
+        assert (found["cpu-int4"][name] == found["cpu-int8"][name]).all(), name
