@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
 from importlib import metadata
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from ondevice.export.genai_config import write_genai_config
 from ondevice.export.lora import with_adapter
+from ondevice.export.npu.write import CONTEXT, write_static_graphs
 from ondevice.export.onnx_graph import DATA_FILE, write_graph
 from ondevice.export.proof import check_gate, prove
-from ondevice.export.quantize.plan import make_quantizer
+from ondevice.export.quantize.calibrate import calibration_text
+from ondevice.export.quantize.plan import make_quantizer, read_text
 from ondevice.export.recipe import TARGETS as _TARGETS
 from ondevice.export.recipe import Options, Quantizer, Target, find_target
 from ondevice.export.source import Source, TokenizerFiles, open_source
@@ -26,6 +29,7 @@ from ondevice.package import (
     ModelShape,
     Package,
     Proof,
+    Quantization,
     Recipe,
     SourceInfo,
     Text,
@@ -78,9 +82,16 @@ def convert(
             revision=revision or origin.revision,
             licence=licence or origin.licence,
         )
-        quantizer = make_quantizer(opened, chosen, options, progress)
-        write_graph(quantizer, work.package, journal, progress)
-        manifest = _describe(quantizer, work.package, name or out.name, origin)
+        shape = _shape(opened)
+        if chosen.static:
+            recipe = _write_static(opened, chosen, options, work.package, progress)
+            shape = dataclasses.replace(shape, context_length=_context(opened, options))
+        else:
+            quantizer = make_quantizer(opened, chosen, options, progress)
+            write_graph(quantizer, work.package, journal, progress)
+            write_genai_config(work.package, opened.architecture, opened.tokenizer)
+            recipe = _recipe(quantizer)
+        manifest = _describe(opened, shape, recipe, work.package, name or out.name, origin)
         write_manifest(work.package, manifest)
         proof = recorded(manifest.content_hashes()) if recorded is not None else None
         if proof is None:
@@ -113,23 +124,57 @@ def _tools() -> dict[str, str]:
     return {tool: metadata.version(tool) for tool in ("ondevice", *_TOOLS)}
 
 
-def _describe(quantizer: Quantizer, folder: Path, name: str, origin: SourceInfo) -> Manifest:
-    """Write the files beside the graph, and describe them all."""
-    source = quantizer.source
+def _write_static(
+    source: Source, target: Target, options: Options, folder: Path, progress: Progress | None
+) -> Recipe:
+    text = None if options.calibration is None else read_text(options.calibration)
+    bits = options.activation_bits or 16
+    context = _context(source, options)
+    written = write_static_graphs(
+        source, folder, activation_bits=bits, context=context, text=text, progress=progress
+    )
+    how = f"int8 per row, activations of {bits} bits"
+    sha256 = options.calibration_sha256 or hashlib.sha256(calibration_text().encode()).hexdigest()
+    return Recipe(
+        target.name,
+        written.bits_per_weight,
+        {how: written.matrices},
+        written.errors,
+        Quantization(8, 8, source.architecture.hidden_size, True, "search", sha256),
+    )
+
+
+def _context(source: Source, options: Options) -> int:
+    """Positions that static graphs hold."""
+    return min(options.context or CONTEXT, source.architecture.context_length)
+
+
+def _recipe(quantizer: Quantizer) -> Recipe:
+    return Recipe(
+        quantizer.target.name,
+        quantizer.bits_per_weight,
+        quantizer.counts,
+        quantizer.errors,
+        quantizer.quantization,
+    )
+
+
+def _describe(
+    source: Source,
+    shape: ModelShape,
+    recipe: Recipe,
+    folder: Path,
+    name: str,
+    origin: SourceInfo,
+) -> Manifest:
+    """Write the tokenizer beside the graph, and describe all files."""
     tokenizer = source.tokenizer
     _write_text_files(folder, tokenizer)
-    write_genai_config(folder, source.architecture, tokenizer)
     return Manifest(
         name=name,
         source=origin,
-        shape=_shape(source),
-        recipe=Recipe(
-            quantizer.target.name,
-            quantizer.bits_per_weight,
-            quantizer.counts,
-            quantizer.errors,
-            quantizer.quantization,
-        ),
+        shape=shape,
+        recipe=recipe,
         text=Text(
             tokenizer.eos_ids,
             tokenizer.bos_id,

@@ -23,6 +23,7 @@ _DISK_BLOCK = 512  # bytes in the `st_blocks` of a file's status
 _DTYPES = {
     np.dtype(np.float32): ir.DataType.FLOAT,
     np.dtype(np.uint8): ir.DataType.UINT8,
+    np.dtype(np.int8): ir.DataType.INT8,
 }
 
 
@@ -60,7 +61,7 @@ class ExternalData(Closing):
         self._file.close()
 
     def reserve(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> Region:
-        """A place for an array (float32 or uint8) at the next page."""
+        """A place for an array (float32, uint8 or int8) at the next page."""
         region = Region(name, self._end + -self._end % _PAGE, np.dtype(dtype), shape)
         self._end = region.offset + region.bytes
         return region

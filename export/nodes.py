@@ -52,6 +52,13 @@ class Nodes:
     def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
         return self._tape.initializer(tensor)
 
+    def external(self, tensor: ir.ExternalTensor) -> ir.Value:
+        """An initializer in the data file; the same name is the same value."""
+        name = tensor.name or ""
+        if name not in self._constants:
+            self._constants[name] = self.initializer(tensor)
+        return self._constants[name]
+
     def array(self, name: str, values: NDArray[np.generic]) -> ir.Value:
         """An initializer inside the graph's own file; the same name is the same value."""
         if name not in self._constants:

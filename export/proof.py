@@ -19,7 +19,8 @@ from ondevice.export.layers import LayeredPackage
 from ondevice.export.source import Source
 from ondevice.package import Package, Proof
 from ondevice.progress import Progress
-from ondevice.runtime.device import instruction_sets
+from ondevice.runtime.device import instruction_sets, usable_cores
+from ondevice.runtime.npu import NpuEngine
 from ondevice.runtime.tokenizer import Tokenizer
 
 _WINDOW = 512  # tokens that share a context
@@ -40,6 +41,7 @@ GATES = {
     "cpu-int8": Gate(kl_mean=0.02, perplexity_ratio=1.02),
     "cpu-as-is": Gate(kl_mean=0.02, perplexity_ratio=1.02),
     "cpu-int4": Gate(kl_mean=0.25, perplexity_ratio=1.25),
+    "npu-int8": Gate(kl_mean=0.05, perplexity_ratio=1.05),
 }
 
 
@@ -112,6 +114,8 @@ def prove(
     """
     tokens = proof_tokens(package, text)
     report = progress or (lambda stage, done, total: None)
+    if package.manifest.recipe.target.startswith("npu-"):
+        return _prove_static(package, source, tokens, report)
     try:
         layered = LayeredPackage(package, tokens.windows)
     except ValueError as error:
@@ -135,6 +139,25 @@ def prove(
         figures.append(compare_logits(expected, found, tokens.windows[index][rows.start + 1 :]))
         done += rows.stop - rows.start
     return summarize(figures, tokens, tuple(errors))
+
+
+def _prove_static(package: Package, source: Source, tokens: ProofTokens, report: Progress) -> Proof:
+    """Static graphs are run whole, by their engine."""
+    layers = source.architecture.layers
+    states = reference.reference_hidden(
+        source, tokens.windows, lambda index: report("computing the reference", index, layers)
+    )
+    engine = NpuEngine(package, usable_cores())
+    figures = []
+    for index, rows in tokens.parts():
+        report("comparing logits", index, len(tokens.windows))
+        window = tokens.windows[index]
+        engine.rewind(rows.start)
+        found = engine.verify(window[rows])
+        expected = reference.logits(source, states[index][rows])
+        figures.append(compare_logits(expected, found, window[rows.start + 1 :]))
+    engine.close()
+    return replace(summarize(figures, tokens), engine=engine.name)
 
 
 def _relative_error(

@@ -52,6 +52,7 @@ class Target:
     as_is: bool = False
     fine_head: bool = False
     fine_attention: bool = False
+    static: bool = False
 
 
 TARGETS = {
@@ -61,6 +62,7 @@ TARGETS = {
         Target("cpu-int8", bits=8, head_bits=8, fine_head=True),
         Target("cpu-int4", bits=4, head_bits=8),
         Target("cpu-as-is", bits=8, head_bits=8, as_is=True, fine_head=True, fine_attention=True),
+        Target("npu-int8", bits=8, head_bits=8, static=True),
     )
 }
 
@@ -81,6 +83,7 @@ class Options:
     block: weights that share a scale. symmetric: without zero points.
     quantizer: one of `QUANTIZERS`. calibration: the text that activations are taken from.
     adapter: the folder of a LoRA adapter that is merged into the weights.
+    activation_bits, context: of static graphs, 16 or 8 bits and the positions of the KV cache.
     """
 
     bits: float | None = None
@@ -90,11 +93,18 @@ class Options:
     quantizer: str | None = None
     calibration: Path | None = None
     adapter: Path | None = None
+    activation_bits: int | None = None
+    context: int | None = None
 
     def check(self, target: Target) -> None:
         """Raise `ExportError` for what cannot be, or does not go with the target."""
         self._check_values()
         self._check_paths()
+        if target.static:
+            self._check_static(target)
+            return
+        if self.activation_bits is not None or self.context is not None:
+            raise ExportError("--activation-bits and --context are for --target npu-int8")
         if target.as_is or target.bits is None:
             if chosen := self._chosen():
                 raise ExportError(
@@ -114,6 +124,19 @@ class Options:
                 "--bits; choose one of them or leave it out"
             )
 
+    def _check_static(self, target: Target) -> None:
+        """Raise `ExportError` for what static graphs have no place for."""
+        chosen = [flag for flag in self._chosen() if flag != "--calibration"]
+        if chosen:
+            raise ExportError(
+                f"--target {target.name} has 8 bits and a scale per row, so {chosen[0]} has no "
+                "place; leave it out"
+            )
+        if self.activation_bits not in (None, 8, 16):
+            raise ExportError(f"--activation-bits {self.activation_bits} cannot be; choose 8 or 16")
+        if self.context is not None and self.context < 1:
+            raise ExportError(f"--context {self.context} cannot be; give the positions to hold")
+
     @property
     def mixed(self) -> bool:
         """Whether some matrices get 4 bits and some 8."""
@@ -127,10 +150,10 @@ class Options:
     @property
     def calibration_sha256(self) -> str | None:
         """Of the text that activations are taken from; None where none are."""
-        if not self.calibrated:
-            return None
         if self.calibration is not None:
             return files.sha256(self.calibration)
+        if not self.calibrated:
+            return None
         return hashlib.sha256(calibration_text().encode()).hexdigest()
 
     def identity(self) -> dict[str, object]:

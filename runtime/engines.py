@@ -17,7 +17,7 @@ def open_engine(
     threads: int | None = None,
     context_length: int | None = None,
 ) -> Engine:
-    """Load a package into an engine.
+    """Load a package into an engine. `ort` runs static graphs on the NPU provider that is there.
 
     threads None takes the count measured on this device. Raises `EngineError` for an unknown
     engine, a missing library or a package it cannot load, `RequestError` for a number of
@@ -29,6 +29,14 @@ def open_engine(
         raise EngineError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise RequestError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
+    if package.manifest.recipe.target.startswith("npu-"):
+        if name != "ort":
+            raise EngineError(
+                f"the {name} engine cannot run static graphs; leave --engine out for this package"
+            )
+        from ondevice.runtime.npu import NpuEngine
+
+        return NpuEngine(package, threads or best_threads(package), context_length)
     if name == "genai":
         from ondevice.runtime.genai import GenaiEngine
 

@@ -208,9 +208,15 @@ def _unfit(package: Package, why: str) -> EngineError:
     )
 
 
-def open_session(model_file: Path, threads: int) -> Any:
-    """A session of one graph on the CPU; raises `EngineError` when it cannot be loaded."""
-    return _open(model_file, _options(threads), str(model_file))
+CPU = ("CPUExecutionProvider",)
+
+
+def open_session(model_file: Path, threads: int, providers: Sequence[Any] = CPU) -> Any:
+    """A session of one graph on the CPU, or on the first of some providers that takes it.
+
+    Raises `EngineError` when it cannot be loaded.
+    """
+    return _open(model_file, _options(threads), str(model_file), providers)
 
 
 def open_graph(model: bytes, folder: Path, threads: int) -> Any:
@@ -235,13 +241,13 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _open(model: Path | bytes, options: Any, what: str) -> Any:
+def _open(model: Path | bytes, options: Any, what: str, providers: Sequence[Any] = CPU) -> Any:
     import onnxruntime
 
     try:
         # Falling back would try the same again, and print to stdout that it does.
         return onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            model, options, providers=list(providers), enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises classes of its own without a common base
         raise _failed(f"onnxruntime cannot load {what}", error) from error

@@ -26,7 +26,7 @@ def make_quantizer(
     plain = Quantizer(source, target, options)
     if not options.calibrated:
         return plain
-    text = None if options.calibration is None else _read(options.calibration)
+    text = None if options.calibration is None else read_text(options.calibration)
     windows = calibration_windows(source, text)
     bits = None
     if options.bits is not None and options.mixed:
@@ -48,7 +48,8 @@ def _matrices(source: Source) -> dict[str, int]:
     }
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A calibration text; raises `ExportError` for what is none."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

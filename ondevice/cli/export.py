@@ -76,6 +76,24 @@ Adapter = Annotated[
         show_default=False,
     ),
 ]
+ActivationBits = Annotated[
+    int | None,
+    typer.Option(
+        "--activation-bits",
+        metavar="16|8",
+        help="Of npu-int8; with 8 activations are smoothed into the weights.",
+        show_default="16",
+    ),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "--context",
+        metavar="N",
+        help="Positions of npu-int8's KV cache, which is of fixed length.",
+        show_default="1024",
+    ),
+]
 
 
 def export(
@@ -102,6 +120,8 @@ def export(
     quantizer: Method = None,
     calibration: CalibrationText = None,
     adapter: Adapter = None,
+    activation_bits: ActivationBits = None,
+    context: Context = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="The model's name.", show_default="from DIR"),
@@ -153,7 +173,15 @@ def export(
     from ondevice.export.recipe import Options
 
     chosen = Options(
-        bits, head_bits, block, False if asymmetric else None, quantizer, calibration, adapter
+        bits=bits,
+        head_bits=head_bits,
+        block=block,
+        symmetric=False if asymmetric else None,
+        quantizer=quantizer,
+        calibration=calibration,
+        adapter=adapter,
+        activation_bits=activation_bits,
+        context=context,
     )
     make = _exporter(via, python, chosen, fresh)
     with _telling_what_is_kept(out), output.progress_bar(quiet=json) as progress:

@@ -1,0 +1,1 @@
+"""The target of NPUs: static shapes, QDQ, operators that their providers publish."""
