@@ -71,7 +71,7 @@ class NpuEngine:
         return None
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        last: Logits = self._run(tokens)[-1]
+        last: Logits = self._run(tokens)[-1][-1]
         return last
 
     def decode(self, token: int) -> Logits:

@@ -6,7 +6,7 @@ The unquantized model runs layer by layer in numpy. Knows sources and the refere
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,29 @@ _Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Range:
-    """What went into a matrix: the smallest and the largest value of each column (K,)."""
+    """What went into a matrix: least and largest value and mean square of each column (K,)."""
 
     low: _Floats
     high: _Floats
+    mean_square: _Floats
+    tokens: int
 
-    def joined(self, values: _Floats) -> Range:
-        """With more activations (tokens, K)."""
-        low, high = values.min(axis=0), values.max(axis=0)
-        return replace(self, low=np.minimum(self.low, low), high=np.maximum(self.high, high))
+    @classmethod
+    def of(cls, values: _Floats) -> Range:
+        """Of activations (tokens, K)."""
+        mean: _Floats = np.square(values).mean(axis=0)
+        return cls(values.min(axis=0), values.max(axis=0), mean, len(values))
+
+    def joined(self, other: Range) -> Range:
+        """Of the activations of both."""
+        tokens = self.tokens + other.tokens
+        return Range(
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            (self.mean_square * self.tokens + other.mean_square * other.tokens)
+            / np.float32(tokens),
+            tokens,
+        )
 
     @property
     def magnitude(self) -> _Floats:
@@ -38,7 +52,8 @@ class Range:
 
     def over(self, factors: _Floats) -> Range:
         """Of the activations divided by positive factors (K,)."""
-        return Range(self.low / factors, self.high / factors)
+        square = self.mean_square / np.square(factors)
+        return Range(self.low / factors, self.high / factors, square, self.tokens)
 
 
 def activation_ranges(
@@ -48,8 +63,8 @@ def activation_ranges(
     found: dict[str, Range] = {}
 
     def observe(name: str, inputs: _Floats) -> None:
-        known = found.get(name, Range(inputs.min(axis=0), inputs.max(axis=0)))
-        found[name] = known.joined(inputs)
+        new = Range.of(inputs)
+        found[name] = found[name].joined(new) if name in found else new
 
     states = reference.embed(source, windows)
     layers = source.architecture.layers

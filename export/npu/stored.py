@@ -105,7 +105,7 @@ class Weights:
 
     def _importance(self, name: str) -> _Floats | None:
         found = self.settings.ranges.get(name)
-        return None if found is None else np.square(found.magnitude)
+        return None if found is None else found.mean_square
 
     def norm(self, name: str) -> _Floats:
         """The weight of a norm, divided by SmoothQuant's factors."""
