@@ -27,8 +27,8 @@ from ondevice.export.reference import logits, reference_hidden
 from ondevice.export.source import Source, open_source
 from ondevice.package import Package
 from ondevice.runtime.engine import Engine
+from ondevice.runtime.engines import open_engine
 from ondevice.runtime.llamacpp import LlamaCppEngine
-from ondevice.runtime.ort import OrtEngine
 from ondevice.runtime.tokenizer import Tokenizer
 
 TEXT = Path(__file__).with_name("text.txt")
@@ -143,8 +143,8 @@ class Bench:
         self._states = hidden_states(self.source, self._windows, kept)
 
     def package(self, package: Package, label: str, threads: int) -> Fidelity:
-        """The figures of a package in the `ort` engine."""
-        engine = OrtEngine(package, threads=threads, context_length=WINDOW)
+        """The figures of a package in its engine."""
+        engine = open_engine(package, threads=threads, context_length=WINDOW)
         return self._of(Subject(label, package_hash(package), engine))
 
     def llamacpp(self, gguf: Path, label: str, threads: int) -> Fidelity:
