@@ -37,13 +37,10 @@ class Range:
     def joined(self, other: Range) -> Range:
         """Of the activations of both."""
         tokens = self.tokens + other.tokens
-        return Range(
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-            (self.mean_square * self.tokens + other.mean_square * other.tokens)
-            / np.float32(tokens),
-            tokens,
-        )
+        share = np.float32(self.tokens / tokens)
+        mean: _Floats = self.mean_square * share + other.mean_square * (1 - share)
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Range(low, high, mean, tokens)
 
     @property
     def magnitude(self) -> _Floats:
