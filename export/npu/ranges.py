@@ -37,10 +37,9 @@ class Range:
     def joined(self, other: Range) -> Range:
         """Of the activations of both."""
         tokens = self.tokens + other.tokens
-        share = np.float32(self.tokens / tokens)
-        mean: _Floats = self.mean_square * share + other.mean_square * (1 - share)
+        squares = self.mean_square * self.tokens + other.mean_square * other.tokens
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Range(low, high, mean, tokens)
+        return Range(low, high, (squares / tokens).astype(np.float32), tokens)
 
     @property
     def magnitude(self) -> _Floats:
@@ -49,7 +48,7 @@ class Range:
 
     def over(self, factors: _Floats) -> Range:
         """Of the activations divided by positive factors (K,)."""
-        square = self.mean_square / np.square(factors)
+        square = self.mean_square / (factors * factors)
         return Range(self.low / factors, self.high / factors, square, self.tokens)
 
 
