@@ -53,10 +53,12 @@ def measure(package: Package, counts: Sequence[int], clock: Clock = system_clock
 
     The counts take turns, so that a busy moment of the machine hits all of them.
     """
-    from ondevice.runtime.ort import OrtEngine
+    from ondevice.runtime.engines import open_engine
 
     context = min(_PROMPT + _DECODED, package.manifest.shape.context_length)
-    engines = {count: OrtEngine(package, count, context) for count in counts}
+    engines = {
+        count: open_engine(package, threads=count, context_length=context) for count in counts
+    }
     times: dict[int, list[float]] = {count: [] for count in counts}
     for round_number in range(_ROUNDS + 1):
         for count, engine in engines.items():

@@ -24,6 +24,7 @@ from ondevice.export.source import open_source
 from ondevice.package import Package
 from ondevice.runtime.engines import open_engine
 from ondevice.runtime.npu import NpuEngine
+from ondevice.runtime.threads import measure
 
 CONTEXT = 192
 ARCHITECTURES = {
@@ -153,6 +154,7 @@ def test_the_package_says_how_it_was_made_and_answers(package: Package) -> None:
     assert recipe.quantization is not None and recipe.quantization.calibration is not None
     assert package.manifest.shape.context_length == CONTEXT
     assert proof is not None and proof.engine == "npu" and proof.kl_mean < 0.05
+    assert measure(package, (1, 2)) in (1, 2)
     engine = open_engine(package, threads=1)
     assert engine.name == "npu" and engine.prefill([1, 2, 3]).shape == (264,)
     with pytest.raises(EngineError, match="genai engine cannot run static graphs"):
