@@ -1,10 +1,12 @@
 """Our quantizers and llama.cpp's, from the same floats, at bits per weight: the frontier.
 
-llama.cpp requantizes the GGUF file itself, so both begin with its dequantized weights. Every
-subject is compared with those on benchmarks/text.txt (see `fidelity`). Bits per weight count
-integers, scales, zero points and minima of all matrices. From the repository's root:
+Both read one float32 GGUF file, written here: the dequantized weights of MODEL.gguf, or with
+`--dithered` these moved within their steps, since weights that lie on a grid already cost nothing
+to who rounds to that grid again (see `float_gguf`). Every subject is compared with those floats
+on benchmarks/text.txt (see `fidelity`). Bits per weight count integers, scales, zero points and
+minima of all matrices. From the repository's root:
 
-    python -m benchmarks.quantizers MODEL.gguf > table.md
+    python -m benchmarks.quantizers MODEL.gguf --dithered > table.md
 
 Packages, files and figures are kept in the work folder, so that an interrupted run goes on.
 Speeds are measured apart: `ondevice bench`, or `ondevice compare` on the folders.
@@ -22,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.common import WORK, package_for
 from benchmarks.fidelity import Bench, Fidelity
+from benchmarks.float_gguf import write_floats
 from ondevice.export.recipe import Options
 from ondevice.runtime import llamacpp
 
@@ -48,12 +51,18 @@ CANDIDATES = (
     _int4("rtn, block 32", 32, "rtn"),
     _int4("search, block 32", 32, "search"),
     _int4("activation, block 32", 32, "activation"),
-    _int4("activation, asymmetric, block 32", 32, "activation", False),
+    _int4("gptq, block 32", 32, "gptq"),
+    _int4("gptq, block 64", 64, "gptq"),
     _int4("gptq, asymmetric, block 32", 32, "gptq", False),
     _int4("gptq, asymmetric, block 64", 64, "gptq", False),
     _int4("gptq, asymmetric, block 128", 128, "gptq", False),
+    _int4("gptq, asymmetric, block 128, 4.25 bits", 128, "gptq", False, 4.25),
     _int4("gptq, asymmetric, block 64, 4.5 bits", 64, "gptq", False, 4.5),
+    _int4("gptq, asymmetric, block 128, 5.25 bits", 128, "gptq", False, 5.25),
+    _int4("gptq, asymmetric, block 128, head 4", 128, "gptq", False, head=4),
+    _int4("gptq, asymmetric, block 128, 5.5 bits, head 4", 128, "gptq", False, 5.5, 4),
     Candidate("int8, block 32", "cpu-int8", Options()),
+    Candidate("int8, block 64", "cpu-int8", Options(block=64)),
     Candidate("int8, block 128", "cpu-int8", Options(block=128)),
 )
 # llama.cpp's names and the numbers of `llama_ftype` in llama.h.
@@ -69,14 +78,13 @@ class Row:
 
 
 def requantized(gguf: Path, name: str, work: Path, threads: int) -> Path:
-    """The GGUF file quantized anew by llama.cpp to one of `FILE_TYPES`."""
+    """A float32 GGUF file quantized by llama.cpp to one of `FILE_TYPES`."""
     out = work / f"{gguf.stem}-llama.cpp-{name}.gguf"
     if out.is_file():
         return out
     library = llamacpp.library()
     options = library.llama_model_quantize_default_params()
     options.ftype = FILE_TYPES[name]
-    options.allow_requantize = True
     options.nthread = threads
     partial = out.with_suffix(".partial")
     code = library.llama_model_quantize(
@@ -98,8 +106,7 @@ def gguf_bits_per_weight(path: Path) -> float:
 
 
 def run(gguf: Path, work: Path, threads: int) -> list[Row]:
-    """All candidates and all file types of llama.cpp."""
-    work.mkdir(parents=True, exist_ok=True)
+    """All candidates and all file types of llama.cpp, from a float32 GGUF file."""
     bench: Bench | None = None
     rows = []
     for candidate in CANDIDATES:
@@ -136,10 +143,16 @@ def table(rows: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("gguf", type=Path)
+    parser.add_argument("--dithered", action="store_true", help="move weights within their steps")
     parser.add_argument("--work", type=Path, default=WORK, help="folder for packages and figures")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    print(table(run(options.gguf, options.work.resolve(), options.threads)))
+    work = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    kind = "dithered" if options.dithered else "floats"
+    floats = work / f"{options.gguf.stem}-{kind}.gguf"
+    write_floats(options.gguf, floats, dithered=options.dithered)
+    print(table(run(floats, work, options.threads)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ondevice.export.source import Source
 from ondevice.package import Package, Proof
 from ondevice.progress import Progress
 from ondevice.runtime.device import instruction_sets, usable_cores
-from ondevice.runtime.npu import NpuEngine
+from ondevice.runtime.engines import open_engine
 from ondevice.runtime.tokenizer import Tokenizer
 
 _WINDOW = 512  # tokens that share a context
@@ -110,19 +110,16 @@ def prove(
     """Compare a package with its source on a text (default: the fixed one).
 
     Both run side by side, a layer at a time: neither is in memory as a whole. Raises
-    `ProofError` when the text gives fewer than two tokens, or the package is none of ours.
+    `ProofError` when the text gives fewer than two tokens.
     """
     tokens = proof_tokens(package, text)
     report = progress or (lambda stage, done, total: None)
     if package.manifest.recipe.target.startswith("npu-"):
-        return _prove_static(package, source, tokens, report)
+        return _prove_whole(package, source, tokens, report)
     try:
         layered = LayeredPackage(package, tokens.windows)
-    except ValueError as error:
-        raise ProofError(
-            f"{package.model_file} has no {error} where our exporter puts it; only packages that "
-            "it made can be proved anew"
-        ) from None
+    except ValueError:
+        return _prove_whole(package, source, tokens, report)
     states = reference.embed(source, tokens.windows)
     errors = []
     layers = source.architecture.layers
@@ -141,13 +138,14 @@ def prove(
     return summarize(figures, tokens, tuple(errors))
 
 
-def _prove_static(package: Package, source: Source, tokens: ProofTokens, report: Progress) -> Proof:
-    """Static graphs are run whole, by their engine."""
+def _prove_whole(package: Package, source: Source, tokens: ProofTokens, report: Progress) -> Proof:
+    """Static graphs, and those of other exporters, are run as a whole by their engine."""
     layers = source.architecture.layers
     states = reference.reference_hidden(
         source, tokens.windows, lambda index: report("computing the reference", index, layers)
     )
-    engine = NpuEngine(package, usable_cores())
+    size = len(tokens.windows[0])
+    engine = open_engine(package, threads=usable_cores(), context_length=size)
     figures = []
     for index, rows in tokens.parts():
         report("comparing logits", index, len(tokens.windows))

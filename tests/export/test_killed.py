@@ -94,6 +94,8 @@ def test_killed_again_and_again_it_comes_to_its_end(
     while export_for(0.8 * 1.1**calls, checkpoint, out) != 0:  # a busy machine needs longer
         calls += 1
         assert calls < 20, "no call goes on from where the one before was"
+        if out.exists():  # killed between its last step and its end
+            break
         with pytest.raises(PackageError):
             open_package(out)
     assert calls > 1

@@ -164,10 +164,3 @@ def test_the_error_shows_in_the_layer_that_has_it(tmp_path: Path) -> None:
     other = open_source(write_checkpoint(tmp_path / "other", architecture, weights))
     errors = prove(package, other).layer_errors
     assert len(errors) == 4 and max(errors[:2]) < 1e-5 < 1e-2 < errors[2]
-
-
-def test_a_graph_of_another_exporter_is_refused_in_a_line(package: Package, source: Source) -> None:
-    shape = replace(package.manifest.shape, layers=3)
-    other = Package(package.folder, replace(package.manifest, shape=shape))
-    with pytest.raises(ProofError, match=r"has no model.layers.2.input_layernorm.weight where"):
-        prove(other, source)
