@@ -45,10 +45,9 @@ def write_floats(gguf: Path, out: Path, *, dithered: bool = False) -> Path:
     if reader.alignment != _ALIGNMENT:
         raise ValueError(f"{gguf} is aligned to {reader.alignment} bytes, not {_ALIGNMENT}")
     tensors = sorted(reader.tensors, key=lambda tensor: tensor.field.offset)
-    fields = gguf.open("rb").read(tensors[0].field.offset)
     partial = out.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(fields)
+    with gguf.open("rb") as old, partial.open("wb") as file:
+        file.write(old.read(tensors[0].field.offset))
         file.write(_infos(tensors))
         file.write(bytes(-file.tell() % _ALIGNMENT))
         for tensor in tensors:
