@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from benchmarks.common import WORK, key, package_for, package_hash, print_json
 from ondevice import files
@@ -29,7 +30,6 @@ from ondevice.package import Package
 from ondevice.runtime.engine import Engine
 from ondevice.runtime.engines import open_engine
 from ondevice.runtime.llamacpp import LlamaCppEngine
-from ondevice.runtime.tokenizer import Tokenizer
 
 TEXT = Path(__file__).with_name("text.txt")
 WINDOW = 512
@@ -133,12 +133,13 @@ class Bench:
     Hidden states and figures are kept in a folder of `work`.
     """
 
-    def __init__(self, gguf: Path, tokenizer: Path, work: Path) -> None:
-        tokens = Tokenizer.read(tokenizer).encode(TEXT.read_text(encoding="utf-8"))
-        self._windows = windows_of(tokens)
+    def __init__(self, gguf: Path, work: Path) -> None:
+        self.source = open_source(gguf)
+        tokenizer = Tokenizer.from_str(self.source.tokenizer.tokenizer_json)
+        text = TEXT.read_text(encoding="utf-8")
+        self._windows = windows_of(tokenizer.encode(text, add_special_tokens=False).ids)
         self._work = work / "fidelity"
         self._work.mkdir(parents=True, exist_ok=True)
-        self.source = open_source(gguf)
         kept = self._work / f"{key([files.sha256(gguf), self._windows])}.npz"
         self._states = hidden_states(self.source, self._windows, kept)
 
@@ -161,7 +162,7 @@ class Bench:
 def run(gguf: Path, targets: Sequence[str], work: Path, threads: int) -> list[Fidelity]:
     """Every target and llama.cpp, one after the other, against the reference."""
     packages = [package_for(gguf, target, work) for target in targets]
-    bench = Bench(gguf, packages[0].tokenizer_file, work)
+    bench = Bench(gguf, work)
     found = [
         bench.package(package, f"ondevice {package.manifest.recipe.target}", threads)
         for package in packages

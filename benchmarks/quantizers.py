@@ -25,7 +25,9 @@ from pathlib import Path
 from benchmarks.common import WORK, package_for
 from benchmarks.fidelity import Bench, Fidelity
 from benchmarks.float_gguf import write_floats
-from ondevice.export.recipe import Options
+from ondevice.export.architecture import EMBEDDING, HEAD
+from ondevice.export.recipe import Layout, Options
+from ondevice.export.source import Source
 from ondevice.runtime import llamacpp
 
 
@@ -37,36 +39,29 @@ class Candidate:
     target: str
     options: Options
 
+    @property
+    def name(self) -> str:
+        """For a folder."""
+        return self.label.replace(", ", "-").replace(" ", "")
 
-def _int4(
-    label: str, block: int, quantizer: str, symmetric: bool = True, bits: float = 4, head: int = 8
-) -> Candidate:
-    options = Options(
-        bits=bits, block=block, quantizer=quantizer, symmetric=symmetric, head_bits=head
-    )
+
+def _int4(label: str, block: int, quantizer: str, symmetric: bool = True) -> Candidate:
+    options = Options(block=block, quantizer=quantizer, symmetric=symmetric)
     return Candidate(label, "cpu-int4", options)
 
 
-CANDIDATES = (
+FRONTIER = (
     _int4("rtn, block 32", 32, "rtn"),
     _int4("search, block 32", 32, "search"),
     _int4("activation, block 32", 32, "activation"),
     _int4("gptq, block 32", 32, "gptq"),
-    _int4("gptq, block 64", 64, "gptq"),
     _int4("gptq, asymmetric, block 32", 32, "gptq", False),
     _int4("gptq, asymmetric, block 64", 64, "gptq", False),
     _int4("gptq, asymmetric, block 128", 128, "gptq", False),
-    _int4("gptq, asymmetric, block 128, 4.25 bits", 128, "gptq", False, 4.25),
-    _int4("gptq, asymmetric, block 64, 4.5 bits", 64, "gptq", False, 4.5),
-    _int4("gptq, asymmetric, block 128, 5.25 bits", 128, "gptq", False, 5.25),
-    _int4("gptq, asymmetric, block 128, head 4", 128, "gptq", False, head=4),
-    _int4("gptq, asymmetric, block 128, 5.5 bits, head 4", 128, "gptq", False, 5.5, 4),
-    Candidate("int8, block 32", "cpu-int8", Options()),
-    Candidate("int8, block 64", "cpu-int8", Options(block=64)),
     Candidate("int8, block 128", "cpu-int8", Options(block=128)),
 )
 # llama.cpp's names and the numbers of `llama_ftype` in llama.h.
-FILE_TYPES = {"Q4_0": 2, "Q4_K_S": 14, "Q4_K_M": 15, "Q8_0": 7}
+FILE_TYPES = {"Q4_0": 2, "Q4_K_M": 15, "Q8_0": 7}
 
 
 @dataclass(frozen=True)
@@ -105,23 +100,54 @@ def gguf_bits_per_weight(path: Path) -> float:
     return 8 * sum(int(tensor.n_bytes) for tensor in matrices) / weights
 
 
-def run(gguf: Path, work: Path, threads: int) -> list[Row]:
-    """All candidates and all file types of llama.cpp, from a float32 GGUF file."""
-    bench: Bench | None = None
-    rows = []
-    for candidate in CANDIDATES:
-        name = candidate.label.replace(", ", "-").replace(" ", "")
-        package = package_for(gguf, candidate.target, work, candidate.options, name)
-        bench = bench or Bench(gguf, package.tokenizer_file, work)
-        figures = bench.package(package, f"ondevice {candidate.label}", threads)
-        rows.append(Row(package.manifest.recipe.bits_per_weight, figures))
-        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
-    assert bench is not None
+def equal(source: Source, bits_per_weight: float) -> Candidate:
+    """Ours with as many bits per weight as given, or a little fewer.
+
+    8 bits where there are enough for all matrices; otherwise GPTQ with zero points, in the
+    smallest blocks that leave 4 bits for every matrix, and 8 for those that need them most.
+    """
+    for target, block in (("cpu-int8", 32), ("cpu-int4", 32), ("cpu-int4", 64), ("cpu-int4", 128)):
+        low = 8 if target == "cpu-int8" else 4
+        least, most = (_bits_per_weight(source, bits, block) for bits in (low, 8))
+        if least > bits_per_weight:
+            continue
+        if target == "cpu-int8":
+            return Candidate(f"int8, block {block}", target, Options(block=block))
+        share = (bits_per_weight - least) / (most - least)
+        bits = max(4, math.floor(100 * (4 + 4 * share)) / 100)
+        options = Options(bits=bits, block=block, quantizer="gptq", symmetric=False)
+        return Candidate(f"gptq, asymmetric, block {block}, {bits:g} bits", target, options)
+    raise SystemExit(f"nothing of ours has {bits_per_weight:.2f} bits per weight")
+
+
+def _bits_per_weight(source: Source, bits: int, block: int) -> float:
+    """With all matrices of the layers at one width, the others at 8; 4 bits have zero points."""
+    layouts = []
+    for name, shape in source.architecture.tensor_shapes().items():
+        if len(shape) == 2:
+            width = 8 if name in (EMBEDDING, HEAD) else bits
+            layouts.append(Layout(*shape, width, block, zero_points=width == 4))
+    return sum(layout.stored_bits for layout in layouts) / sum(one.weights for one in layouts)
+
+
+def run(gguf: Path, work: Path, threads: int, frontier: bool) -> list[Row]:
+    """All file types of llama.cpp and ours at equal bits, from a float32 GGUF file."""
+    bench = Bench(gguf, work)
+    rows: list[Row] = []
+    candidates = list(FRONTIER if frontier else ())
+
+    def add(bits_per_weight: float, fidelity: Fidelity) -> None:
+        rows.append(Row(bits_per_weight, fidelity))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+
     for name in FILE_TYPES:
         file = requantized(gguf, name, work, threads)
-        figures = bench.llamacpp(file, f"llama.cpp {name}", threads)
-        rows.append(Row(gguf_bits_per_weight(file), figures))
-        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr)
+        add(gguf_bits_per_weight(file), bench.llamacpp(file, f"llama.cpp {name}", threads))
+        candidates.append(equal(bench.source, rows[-1].bits_per_weight))
+    for candidate in candidates:
+        package = package_for(gguf, candidate.target, work, candidate.options, candidate.name)
+        figures = bench.package(package, f"ondevice {candidate.label}", threads)
+        add(package.manifest.recipe.bits_per_weight, figures)
     return sorted(rows, key=lambda row: row.bits_per_weight)
 
 
@@ -144,6 +170,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("gguf", type=Path)
     parser.add_argument("--dithered", action="store_true", help="move weights within their steps")
+    parser.add_argument(
+        "--frontier", action="store_true", help="all our quantizers, not only the best"
+    )
     parser.add_argument("--work", type=Path, default=WORK, help="folder for packages and figures")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -152,7 +181,7 @@ def main() -> None:
     kind = "dithered" if options.dithered else "floats"
     floats = work / f"{options.gguf.stem}-{kind}.gguf"
     write_floats(options.gguf, floats, dithered=options.dithered)
-    print(table(run(floats, work, options.threads)))
+    print(table(run(floats, work, options.threads, options.frontier)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ _PAGE = 4096  # runtimes map the file into memory, and do so by pages
 _DISK_BLOCK = 512  # bytes in the `st_blocks` of a file's status
 _DTYPES = {
     np.dtype(np.float32): ir.DataType.FLOAT,
+    np.dtype(np.float16): ir.DataType.FLOAT16,
     np.dtype(np.uint8): ir.DataType.UINT8,
     np.dtype(np.int8): ir.DataType.INT8,
 }
@@ -61,7 +62,7 @@ class ExternalData(Closing):
         self._file.close()
 
     def reserve(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> Region:
-        """A place for an array (float32, uint8 or int8) at the next page."""
+        """A place for an array (float32, float16, uint8 or int8) at the next page."""
         region = Region(name, self._end + -self._end % _PAGE, np.dtype(dtype), shape)
         self._end = region.offset + region.bytes
         return region

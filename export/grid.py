@@ -21,7 +21,8 @@ class Grid:
     """A quantized matrix of N rows and K columns.
 
     integers: uint8 (N, K) in 0 .. 2**bits - 1, one per byte.
-    scales: float32 (N, blocks), blocks = ceil(K / block).
+    scales: float32 (N, blocks), blocks = ceil(K / block); those that a quantizer chose are
+    numbers of half precision.
     zero_points: uint8 (N, blocks), or None for the symmetric 2**(bits - 1).
     """
 

@@ -7,7 +7,7 @@ Knows the names in our graphs (`export/onnx_graph.py`), nothing of proofs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,13 +94,14 @@ class LayeredPackage:
 
 def _cut(graph: onnx.GraphProto, layers: int) -> list[_Part]:
     """Embedding, each layer, output matrix."""
-    nodes = list(graph.node)
-    norms = [layer_tensor(layer, "input_layernorm.weight") for layer in range(layers)]
-    ends = [_index(nodes, name) + 1 for name in (*norms, FINAL_NORM)]
     given = {value.name for value in graph.input}
     stored = {tensor.name for tensor in graph.initializer} - given
+    folded = {node.output[0]: node for node in graph.node if stored.issuperset(node.input)}
+    nodes = [node for node in graph.node if node.output[0] not in folded]
+    norms = [layer_tensor(layer, "input_layernorm.weight") for layer in range(layers)]
+    ends = [_index(nodes, name) + 1 for name in (*norms, FINAL_NORM)]
     bounds = [0, *ends, len(nodes)]
-    return [_part(nodes, start, stop, stored) for start, stop in itertools.pairwise(bounds)]
+    return [_part(nodes, start, stop, stored, folded) for start, stop in itertools.pairwise(bounds)]
 
 
 def _index(nodes: Sequence[onnx.NodeProto], weight: str) -> int:
@@ -110,8 +111,17 @@ def _index(nodes: Sequence[onnx.NodeProto], weight: str) -> int:
     raise ValueError(weight)
 
 
-def _part(nodes: Sequence[onnx.NodeProto], start: int, stop: int, stored: set[str]) -> _Part:
+def _part(
+    nodes: Sequence[onnx.NodeProto],
+    start: int,
+    stop: int,
+    stored: set[str],
+    folded: Mapping[str, onnx.NodeProto],
+) -> _Part:
+    """Nodes from `start` to `stop`, and those that only look at weights where they are used."""
     inside = nodes[start:stop]
+    wanted = dict.fromkeys(name for node in inside for name in node.input if name in folded)
+    inside = [*(folded[name] for name in wanted), *inside]
     made = {name for node in inside for name in node.output if name}
     used = {name for node in inside for name in node.input if name}
     later = {name for node in nodes[stop:] for name in node.input if name}

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from ondevice.export.architecture import EMBEDDING, HEAD
-from ondevice.export.external_data import ExternalData
+from ondevice.export.external_data import ExternalData, Region
 from ondevice.export.matrices import Matrices, StoredMatrix
 from ondevice.export.nodes import Nodes
 from ondevice.export.recipe import Quantizer
@@ -86,10 +87,18 @@ class Projections:
 
     def _operands(self, matrix: StoredMatrix) -> _Operands:
         layout = matrix.layout
-        values = [
-            self._nodes.initializer(self._weights.tensor(region)) for region in matrix.operands
-        ]
+        values = [self._operand(region) for region in matrix.operands]
         return _Operands(values, layout.rows, layout.columns, layout.bits, layout.block)
+
+    def _operand(self, region: Region) -> ir.Value:
+        """An array of the data file; the kernels take half-precision scales as float32.
+
+        onnxruntime folds the cast when a session opens: the same logits, half the bytes.
+        """
+        value = self._nodes.initializer(self._weights.tensor(region))
+        if region.dtype == np.float16:
+            return self._nodes.op("Cast", value, to=int(ir.DataType.FLOAT))
+        return value
 
     def _matmul(
         self,

@@ -224,12 +224,17 @@ class Layout:
         return -(-self.columns // self.block)
 
     @property
+    def scale_bits(self) -> int:
+        """Half precision for scales that a quantizer chose; a source's may need float32."""
+        return 32 if self.exact else 16
+
+    @property
     def stored_bits(self) -> int:
         """Of the whole matrix, scales and zero points included."""
         if self.is_float:
             return 32 * self.weights
         zero_bits = self.bits if self.zero_points else 0
-        return self.weights * self.bits + self.rows * self.blocks * (32 + zero_bits)
+        return self.weights * self.bits + self.rows * self.blocks * (self.scale_bits + zero_bits)
 
 
 @dataclass(frozen=True)
@@ -279,7 +284,8 @@ class Quantizer:
         if grid is not None and self._fits(grid, bits):
             zero_points = grid.zero_points is not None
             return Layout(rows, columns, grid.bits, grid.block, zero_points, exact=True)
-        return Layout(rows, columns, bits, self.block, zero_points=not self.symmetric)
+        symmetric = self.scheme(bits).symmetric
+        return Layout(rows, columns, bits, self.block, zero_points=not symmetric)
 
     def _bits(self, name: str) -> int | None:
         target = self.target
@@ -332,8 +338,12 @@ class Quantizer:
         return Rows(grid, _squares(change), _squares(values))
 
     def scheme(self, bits: int) -> Scheme:
-        """What matrices of that many bits are rounded to."""
-        return Scheme(bits, self.block, self.symmetric, self.method != "rtn")
+        """What matrices of that many bits are rounded to.
+
+        Zero points pay for 16 levels; beside them, matrices of 8 bits go without.
+        """
+        symmetric = self.symmetric or (bits == 8 and self.target.bits == 4)
+        return Scheme(bits, self.block, symmetric, self.method != "rtn")
 
     def _round(
         self, values: NDArray[np.float32], scheme: Scheme, statistics: Statistics | None

@@ -13,16 +13,21 @@ from ondevice.export.quantize.scales import Scheme, fit_block
 
 _Floats = NDArray[np.float32]
 _DAMPING = 0.01  # of the Hessian's mean diagonal, the paper's
+# How much products of different columns count. What columns have to do with each other on one
+# text holds less on others than how large they are (docs/quantizers.md).
+_SHARED = 0.7
 _COLUMNS = 128  # whose errors reach the columns behind them together; the paper's
 
 
 def error_factor(hessian: _Floats) -> _Floats:
     """The upper triangular U, float32 (K, K), with U^T U the inverse of the damped Hessian.
 
-    `hessian` is the mean of x x^T. Columns that no activation reached cost nothing.
+    `hessian` is the mean of x x^T; it is shrunk towards its diagonal. Columns that no activation
+    reached cost nothing.
     """
-    damped = hessian.astype(np.float64)
+    damped = hessian.astype(np.float64) * _SHARED
     diagonal = np.einsum("ii->i", damped)
+    diagonal /= _SHARED
     diagonal[diagonal == 0] = 1
     diagonal += _DAMPING * diagonal.mean()
     flipped = np.linalg.cholesky(damped[::-1, ::-1])

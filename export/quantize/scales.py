@@ -23,6 +23,7 @@ _CHUNK = 1 << 18
 # there is nothing to gain from looking.
 _NUDGES = {4: (-1.7, -1.2, -0.7, -0.2, 0.3, 0.8, 1.3), 8: (0.0, -1.0)}
 _SHRINKS = {4: tuple(1 - i * 0.05 for i in range(8)), 8: (1.0,)}
+_HALF_TOP = float(np.finfo(np.float16).max)
 
 _Floats = NDArray[np.float32]
 # Inverse scales and zero points, each of one block per value.
@@ -32,6 +33,8 @@ _Try = tuple[_Floats, _Floats]
 @dataclass(frozen=True)
 class Scheme:
     """What a matrix is rounded to: bits per integer, weights per scale, zero points or none.
+
+    Scales are numbers of half precision.
 
     search: look for the scale of the least square error; otherwise the range decides.
     """
@@ -95,9 +98,15 @@ def _quantize_rows(
     integers = np.ascontiguousarray(levels.T).astype(np.uint8).reshape(rows, -1)[:, :width]
     return (
         np.ascontiguousarray(integers),
-        scales.reshape(rows, -1),
+        _half(scales).reshape(rows, -1),
         np.broadcast_to(zeros, scales.shape).astype(np.uint8).reshape(rows, -1),
     )
+
+
+def _half(scales: _Floats) -> _Floats:
+    """The nearest numbers of half precision, in which scales are stored."""
+    half = np.clip(scales, -_HALF_TOP, _HALF_TOP).astype(np.float16)
+    return half.astype(np.float32)
 
 
 def _by_position(weight: _Floats, block: int) -> _Floats:

@@ -54,9 +54,13 @@ def test_integers_of_the_file_are_in_the_package(kind: str, name: str, tmp_path:
 
 def test_types_with_a_minimum_are_requantized_and_their_error_reported(tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "m.gguf", tiny(**WIDE), matrices="Q8_0", types={DOWN: "Q4_K"})
-    recipe = convert_quickly(file, "cpu-as-is", tmp_path / "out").manifest.recipe
+    package = convert_quickly(file, "cpu-as-is", tmp_path / "out")
+    recipe = package.manifest.recipe
     assert list(recipe.relative_error) == [DOWN]
     assert 0 < recipe.relative_error[DOWN] < 0.02
+    scales = {name: array for name, array in stored(package).items() if name.endswith(".scales")}
+    chosen = [name for name, array in scales.items() if array.dtype == np.float16]
+    assert chosen == [f"{DOWN}.scales"] and len(scales) > 1
     assert recipe.tensors["int8 block 32, requantized from Q4_K"] == 1
 
 
@@ -298,7 +302,7 @@ def test_the_options_are_what_is_stored_and_recorded(tmp_path: Path) -> None:
     recipe = open_package(package.folder).manifest.recipe
     assert recipe.quantization == Quantization(4, 4, 16, False, "search")
     assert recipe.tensors == {"int4 block 16, requantized from F32": 2 * 7 + 2}
-    assert recipe.bits_per_weight == 4 + (32 + 4) / 16
+    assert recipe.bits_per_weight == 4 + (16 + 4) / 16
     arrays = stored(package)
     assert arrays[f"{DOWN}.zero_points"].shape == (64, 96 // 16 // 2)
 

@@ -103,6 +103,12 @@ function progress() {
 
 const drawAll = () => galleries.forEach((entry) => entry.draw());
 
+/** Only the line that changes: a button replaced between press and release is not clicked. */
+function drawProgress() {
+  const line = `[data-name="${pull.name}"] .progress`;
+  galleries.forEach(({ home }) => home.querySelector(line)?.replaceWith(progress()));
+}
+
 async function cancel() {
   pull.stage = "stopping";
   drawAll();
@@ -145,7 +151,7 @@ async function follow(method, path, body) {
           problemOf: name,
           stopped: Boolean(data.cancelled),
         });
-      if (event === "progress") drawAll();
+      if (event === "progress") drawProgress();
     });
   } catch (error) {
     Object.assign(pull, { problem: error.message, problemOf: name });
