@@ -30,10 +30,24 @@ def error_factor(hessian: _Floats) -> _Floats:
     diagonal /= _SHARED
     diagonal[diagonal == 0] = 1
     diagonal += _DAMPING * diagonal.mean()
-    flipped = np.linalg.cholesky(damped[::-1, ::-1])
-    inverse = np.linalg.solve(flipped, np.eye(len(flipped)))
-    factor: _Floats = np.triu(inverse[::-1, ::-1]).astype(np.float32)
-    return factor
+    inverse = np.linalg.cholesky(damped[::-1, ::-1])
+    _invert(inverse)
+    return inverse[::-1, ::-1].astype(np.float32)
+
+
+def _invert(lower: NDArray[np.float64]) -> None:
+    """Invert a lower triangular matrix in place, by products of its quarters.
+
+    numpy only solves for matrices of any shape, at several times the time and memory.
+    """
+    if len(lower) <= _COLUMNS:
+        lower[:] = np.tril(np.linalg.inv(lower))
+        return
+    half = len(lower) // 2
+    first, last, between = lower[:half, :half], lower[half:, half:], lower[half:, :half]
+    _invert(first)
+    _invert(last)
+    between[:] = -(last @ (between @ first))
 
 
 def quantize(weight: _Floats, scheme: Scheme, factor: _Floats, importance: _Floats) -> Grid:
