@@ -104,28 +104,37 @@ def equal(source: Source, bits_per_weight: float) -> Candidate:
     """Ours with as many bits per weight as given, or a little fewer.
 
     8 bits where there are enough for all matrices; otherwise GPTQ with zero points, in the
-    smallest blocks that leave 4 bits for every matrix, and 8 for those that need them most.
+    smallest blocks that leave 4 bits for every matrix, and 8 for those that need them most. The
+    output matrix has 8 bits, an embedding of its own 4: one row of it is read for a token.
     """
     for target, block in (("cpu-int8", 32), ("cpu-int4", 32), ("cpu-int4", 64), ("cpu-int4", 128)):
         low = 8 if target == "cpu-int8" else 4
-        least, most = (_bits_per_weight(source, bits, block) for bits in (low, 8))
+        least, most = (_bits_per_weight(source, bits, block, low) for bits in (low, 8))
         if least > bits_per_weight:
             continue
         if target == "cpu-int8":
             return Candidate(f"int8, block {block}", target, Options(block=block))
         share = (bits_per_weight - least) / (most - least)
         bits = max(4, math.floor(100 * (4 + 4 * share)) / 100)
-        options = Options(bits=bits, block=block, quantizer="gptq", symmetric=False)
+        options = Options(
+            bits=bits,
+            embedding_bits=4 if HEAD in source.architecture.tensor_shapes() else None,
+            block=block,
+            quantizer="gptq",
+            symmetric=False,
+        )
         return Candidate(f"gptq, asymmetric, block {block}, {bits:g} bits", target, options)
     raise SystemExit(f"nothing of ours has {bits_per_weight:.2f} bits per weight")
 
 
-def _bits_per_weight(source: Source, bits: int, block: int) -> float:
-    """With all matrices of the layers at one width, the others at 8; 4 bits have zero points."""
+def _bits_per_weight(source: Source, bits: int, block: int, embedding_bits: int) -> float:
+    """With matrices of the layers at one width, 4 with zero points; the output matrix at 8."""
     layouts = []
-    for name, shape in source.architecture.tensor_shapes().items():
+    shapes = source.architecture.tensor_shapes()
+    head = HEAD if HEAD in shapes else EMBEDDING
+    for name, shape in shapes.items():
         if len(shape) == 2:
-            width = 8 if name in (EMBEDDING, HEAD) else bits
+            width = 8 if name == head else embedding_bits if name == EMBEDDING else bits
             layouts.append(Layout(*shape, width, block, zero_points=width == 4))
     return sum(layout.stored_bits for layout in layouts) / sum(one.weights for one in layouts)
 

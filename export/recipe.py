@@ -79,7 +79,8 @@ class Options:
     """What can be chosen beside the target; None is the target's or the quantizer's own.
 
     bits: per weight, of 4 to 8; a fraction is the mean of matrices of 4 and of 8 bits.
-    head_bits: of the embedding and the output matrix, 4 or 8.
+    head_bits: of the embedding and the output matrix, 4 or 8. embedding_bits: of an embedding
+    that is not the output matrix as well.
     block: weights that share a scale. symmetric: without zero points.
     quantizer: one of `QUANTIZERS`. calibration: the text that activations are taken from.
     adapter: the folder of a LoRA adapter that is merged into the weights.
@@ -88,6 +89,7 @@ class Options:
 
     bits: float | None = None
     head_bits: int | None = None
+    embedding_bits: int | None = None
     block: int | None = None
     symmetric: bool | None = None
     quantizer: str | None = None
@@ -168,8 +170,12 @@ class Options:
     def _check_values(self) -> None:
         if self.bits is not None and not 4 <= self.bits <= 8:
             raise ExportError(f"--bits {self.bits:g} cannot be; choose 4 to 8, such as 4.5")
-        if self.head_bits not in (None, 4, 8):
-            raise ExportError(f"--head-bits {self.head_bits} cannot be stored; choose 4 or 8")
+        for flag, bits in (
+            ("--head-bits", self.head_bits),
+            ("--embedding-bits", self.embedding_bits),
+        ):
+            if bits not in (None, 4, 8):
+                raise ExportError(f"{flag} {bits} cannot be stored; choose 4 or 8")
         if self.block is not None and self.block not in BLOCK_SIZES:
             known = ", ".join(map(str, BLOCK_SIZES))
             raise ExportError(f"--block {self.block} cannot be stored; choose one of {known}")
@@ -188,6 +194,7 @@ class Options:
         given = {
             "--bits": self.bits,
             "--head-bits": self.head_bits,
+            "--embedding-bits": self.embedding_bits,
             "--block": self.block,
             "--asymmetric": self.symmetric,
             "--quantizer": self.quantizer,
@@ -264,6 +271,11 @@ class Quantizer:
         self.source = source
         self.target = target
         self.options = options or Options()
+        if self.options.embedding_bits and HEAD not in source.architecture.tensor_shapes():
+            raise ExportError(
+                "the embedding of this model is its output matrix as well; "
+                "choose --head-bits in place of --embedding-bits"
+            )
         self._activations = activations
         self._mixed_bits = bits or {}
         self._layouts: dict[str, Layout] = {}
@@ -291,7 +303,9 @@ class Quantizer:
         target = self.target
         if target.as_is and self.source.stored_type(name) in _FLOAT_TYPES:
             return None
-        if name in (EMBEDDING, HEAD):
+        if name == EMBEDDING:
+            return self.options.embedding_bits or self.head_bits
+        if name == HEAD:
             return self.head_bits
         return self._mixed_bits.get(name, target.bits)
 
@@ -379,7 +393,10 @@ class Quantizer:
         if bits is None or head_bits is None:
             return None
         sha256 = self.options.calibration_sha256
-        return Quantization(bits, head_bits, self.block, self.symmetric, self.method, sha256)
+        embedding_bits = self.options.embedding_bits
+        return Quantization(
+            bits, head_bits, self.block, self.symmetric, self.method, sha256, embedding_bits
+        )
 
     @property
     def bits_per_weight(self) -> float:

@@ -63,9 +63,10 @@ class ModelShape:
 class Quantization:
     """What was asked of the matrices that were not taken over as they are.
 
-    bits: mean of the layers' matrices; head_bits: of the embedding and the output matrix. block:
-    weights that share a scale. calibration: SHA-256 of the text that activations were taken
-    from, None where the quantizer looks at none.
+    bits: mean of the layers' matrices; head_bits: of the embedding and the output matrix;
+    embedding_bits: of an embedding that has others, else None. block: weights that share a scale.
+    calibration: SHA-256 of the text that activations were taken from, None where the quantizer
+    looks at none.
     """
 
     bits: float
@@ -74,6 +75,7 @@ class Quantization:
     symmetric: bool
     quantizer: str
     calibration: str | None = None
+    embedding_bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,15 @@ HeadBits = Annotated[
         show_default="the target's",
     ),
 ]
+EmbeddingBits = Annotated[
+    int | None,
+    typer.Option(
+        "--embedding-bits",
+        metavar="4|8",
+        help="Bits of an embedding that is not the output matrix as well.",
+        show_default="--head-bits",
+    ),
+]
 Block = Annotated[
     int | None,
     typer.Option(
@@ -115,6 +124,7 @@ def export(
     ] = None,
     bits: Bits = None,
     head_bits: HeadBits = None,
+    embedding_bits: EmbeddingBits = None,
     block: Block = None,
     asymmetric: Asymmetric = False,
     quantizer: Method = None,
@@ -175,6 +185,7 @@ def export(
     chosen = Options(
         bits=bits,
         head_bits=head_bits,
+        embedding_bits=embedding_bits,
         block=block,
         symmetric=False if asymmetric else None,
         quantizer=quantizer,
@@ -213,7 +224,7 @@ def _exporter(
     if chosen != Options():
         raise RequestError(
             f"--via {via[:40]} quantizes as that exporter does; leave out --bits, --head-bits, "
-            "--block, --asymmetric, --quantizer, --calibration and --adapter"
+            "--embedding-bits, --block, --asymmetric, --quantizer, --calibration and --adapter"
         )
     from ondevice.export.via import convert_via
 

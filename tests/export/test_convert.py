@@ -307,6 +307,22 @@ def test_the_options_are_what_is_stored_and_recorded(tmp_path: Path) -> None:
     assert arrays[f"{DOWN}.zero_points"].shape == (64, 96 // 16 // 2)
 
 
+def test_an_embedding_of_its_own_has_its_own_bits(tmp_path: Path) -> None:
+    options = Options(embedding_bits=4, symmetric=False, block=16)
+    checkpoint = write_checkpoint(tmp_path / "c", tiny())
+    package = convert(checkpoint, "cpu-int4", tmp_path / "out", options=options, accept=True)
+    arrays = stored(package)
+    assert arrays["model.embed_tokens.weight.integers"].shape[-1] == 16 * 4 // 8
+    assert arrays["lm_head.weight.integers"].shape[-1] == 16
+    assert "model.embed_tokens.weight.zero_points" in arrays
+    assert "lm_head.weight.zero_points" not in arrays
+    quantization = package.manifest.recipe.quantization
+    assert quantization == Quantization(4, 8, 16, False, "search", embedding_bits=4)
+    tied = write_checkpoint(tmp_path / "tied", tiny(tied_embeddings=True))
+    with pytest.raises(ExportError, match="choose --head-bits"):
+        convert(tied, "cpu-int4", tmp_path / "tied-out", options=options, accept=True)
+
+
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
