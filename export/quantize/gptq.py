@@ -5,6 +5,8 @@ The integers depend on the processor's linear algebra in last places, unlike tho
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ def error_factor(hessian: _Floats) -> _Floats:
     return inverse[::-1, ::-1].astype(np.float32)
 
 
-def _invert(lower: NDArray[np.float64]) -> None:
+def _invert(lower: NDArray[np.floating[Any]]) -> None:
     """Invert a lower triangular matrix in place, by products of its quarters.
 
     numpy only solves for matrices of any shape, at several times the time and memory.
