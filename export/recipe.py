@@ -22,7 +22,7 @@ from ondevice.export.grid import BLOCK_SIZES, Grid
 from ondevice.export.quantize import gptq
 from ondevice.export.quantize.calibrate import Activations, calibration_text
 from ondevice.export.quantize.scales import Scheme, quantize
-from ondevice.export.quantize.statistics import Statistics
+from ondevice.export.quantize.statistics import Statistics, row_squares
 from ondevice.export.source import Source
 from ondevice.package import Quantization
 
@@ -349,7 +349,7 @@ class Quantizer:
             return Rows(values)
         grid = self._round(values, self.scheme(layout.bits), statistics)
         change = grid.dequantize() - values
-        return Rows(grid, _squares(change), _squares(values))
+        return Rows(grid, row_squares(change), row_squares(values))
 
     def scheme(self, bits: int) -> Scheme:
         """What matrices of that many bits are rounded to.
@@ -404,9 +404,3 @@ class Quantizer:
         layouts = self._layouts.values()
         bits = sum(layout.stored_bits for layout in layouts)
         return round(bits / sum(layout.weights for layout in layouts), 3)
-
-
-def _squares(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sum of the squares of each row."""
-    sums: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    return sums

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ondevice.export import reference
 from ondevice.export.architecture import layer_tensor
 from ondevice.export.quantize.scales import Scheme, quantize
+from ondevice.export.quantize.statistics import row_squares
 from ondevice.export.source import Source
 from ondevice.progress import Progress
 
@@ -26,7 +27,9 @@ def sensitivities(
     """For each matrix of the layers, the squared error that rounding it alone makes.
 
     It is measured on the residual stream after its layer, over the stream's own square: by then
-    norms, attention and activation have had their say.
+    norms, attention and activation have had their say. The mean over tokens foretells what KL
+    divergence a matrix costs (docs/quantizers.md); that of all tokens together is added for the
+    few with large activations, which the others attend to.
     """
     arch = source.architecture
     shapes = arch.tensor_shapes()
@@ -47,8 +50,10 @@ def sensitivities(
 
 
 def _error(expected: Sequence[_Floats], found: Sequence[_Floats]) -> float:
-    error = sum(float(np.sum(np.square(f - e))) for e, f in zip(expected, found, strict=True))
-    return error / sum(float(np.sum(np.square(e))) for e in expected)
+    errors = np.concatenate([row_squares(f - e) for e, f in zip(expected, found, strict=True)])
+    powers = np.concatenate([row_squares(e) for e in expected])
+    by_token = np.divide(errors, powers, out=np.zeros_like(errors), where=powers > 0)
+    return float(by_token.mean() + errors.sum() / max(powers.sum(), np.finfo(np.float64).tiny))
 
 
 def allocate(

@@ -18,3 +18,9 @@ class Statistics:
 
     mean_square: NDArray[np.float32]
     error_factor: NDArray[np.float32] | None = None
+
+
+def row_squares(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum of the squares of each row of (N, K), float64 (N,)."""
+    sums: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return sums
