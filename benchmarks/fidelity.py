@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from benchmarks.common import WORK, key, package_for, package_hash, print_json
 from ondevice import files
@@ -135,9 +134,8 @@ class Bench:
 
     def __init__(self, gguf: Path, work: Path) -> None:
         self.source = open_source(gguf)
-        tokenizer = Tokenizer.from_str(self.source.tokenizer.tokenizer_json)
-        text = TEXT.read_text(encoding="utf-8")
-        self._windows = windows_of(tokenizer.encode(text, add_special_tokens=False).ids)
+        tokens = self.source.tokenizer.encode(TEXT.read_text(encoding="utf-8"))
+        self._windows = windows_of(tokens)
         self._work = work / "fidelity"
         self._work.mkdir(parents=True, exist_ok=True)
         kept = self._work / f"{key([files.sha256(gguf), self._windows])}.npz"

@@ -19,14 +19,14 @@ import ctypes
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.common import WORK, package_for
 from benchmarks.fidelity import Bench, Fidelity
 from benchmarks.float_gguf import write_floats
-from ondevice.export.architecture import EMBEDDING, HEAD
-from ondevice.export.recipe import Layout, Options
+from ondevice.export.architecture import HEAD
+from ondevice.export.recipe import Options, Quantizer, find_target
 from ondevice.export.source import Source
 from ondevice.runtime import llamacpp
 
@@ -107,36 +107,32 @@ def equal(source: Source, bits_per_weight: float) -> Candidate:
     smallest blocks that leave 4 bits for every matrix, and 8 for those that need them most. The
     output matrix has 8 bits, an embedding of its own 4: one row of it is read for a token.
     """
-    for target, block in (("cpu-int8", 32), ("cpu-int4", 32), ("cpu-int4", 64), ("cpu-int4", 128)):
-        low = 8 if target == "cpu-int8" else 4
-        least, most = (_bits_per_weight(source, bits, block, low) for bits in (low, 8))
-        if least > bits_per_weight:
-            continue
-        if target == "cpu-int8":
-            return Candidate(f"int8, block {block}", target, Options(block=block))
-        share = (bits_per_weight - least) / (most - least)
-        bits = max(4, math.floor(100 * (4 + 4 * share)) / 100)
+    plain = Options(block=32)
+    if _bits_per_weight(source, "cpu-int8", plain, 8) <= bits_per_weight:
+        return Candidate("int8, block 32", "cpu-int8", plain)
+    embedding_bits = 4 if HEAD in source.architecture.tensor_shapes() else None
+    for block in (32, 64, 128):
         options = Options(
-            bits=bits,
-            embedding_bits=4 if HEAD in source.architecture.tensor_shapes() else None,
-            block=block,
-            quantizer="gptq",
-            symmetric=False,
+            embedding_bits=embedding_bits, block=block, quantizer="gptq", symmetric=False
         )
-        return Candidate(f"gptq, asymmetric, block {block}, {bits:g} bits", target, options)
+        least, most = (_bits_per_weight(source, "cpu-int4", options, bits) for bits in (4, 8))
+        if least <= bits_per_weight:
+            share = (bits_per_weight - least) / (most - least)
+            bits = math.floor(100 * (4 + 4 * share)) / 100
+            label = f"gptq, asymmetric, block {block}, {bits:g} bits"
+            return Candidate(label, "cpu-int4", replace(options, bits=bits))
     raise SystemExit(f"nothing of ours has {bits_per_weight:.2f} bits per weight")
 
 
-def _bits_per_weight(source: Source, bits: int, block: int, embedding_bits: int) -> float:
-    """With matrices of the layers at one width, 4 with zero points; the output matrix at 8."""
-    layouts = []
+def _bits_per_weight(source: Source, target: str, options: Options, bits: int) -> float:
+    """Of a package whose layers' matrices all have so many bits."""
     shapes = source.architecture.tensor_shapes()
-    head = HEAD if HEAD in shapes else EMBEDDING
-    for name, shape in shapes.items():
-        if len(shape) == 2:
-            width = 8 if name == head else embedding_bits if name == EMBEDDING else bits
-            layouts.append(Layout(*shape, width, block, zero_points=width == 4))
-    return sum(layout.stored_bits for layout in layouts) / sum(one.weights for one in layouts)
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+    mixed = dict.fromkeys(matrices, bits)
+    quantizer = Quantizer(source, find_target(target), options, bits=mixed)
+    for name in matrices:
+        quantizer.layout(name)
+    return quantizer.bits_per_weight
 
 
 def run(gguf: Path, work: Path, threads: int, frontier: bool) -> list[Row]:

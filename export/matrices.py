@@ -90,8 +90,7 @@ class Matrices:
         blocks, bits = layout.blocks, layout.bits
         shape = (rows, blocks, layout.block * bits // 8)
         integers = reserve(f"{name}.integers", np.uint8, shape)
-        kind = np.float16 if layout.scale_bits == 16 else np.float32
-        scales = reserve(f"{name}.scales", kind, (rows, blocks))
+        scales = reserve(f"{name}.scales", layout.scale_dtype, (rows, blocks))
         zero_points = rows_alone = None
         if layout.zero_points:
             zero_points = reserve(f"{name}.zero_points", np.uint8, (rows, -(-blocks * bits // 8)))

@@ -231,17 +231,17 @@ class Layout:
         return -(-self.columns // self.block)
 
     @property
-    def scale_bits(self) -> int:
+    def scale_dtype(self) -> np.dtype[np.generic]:
         """Half precision for scales that a quantizer chose; a source's may need float32."""
-        return 32 if self.exact else 16
+        return np.dtype(np.float32 if self.exact else np.float16)
 
     @property
     def stored_bits(self) -> int:
         """Of the whole matrix, scales and zero points included."""
         if self.is_float:
             return 32 * self.weights
-        zero_bits = self.bits if self.zero_points else 0
-        return self.weights * self.bits + self.rows * self.blocks * (self.scale_bits + zero_bits)
+        side_bits = 8 * self.scale_dtype.itemsize + (self.bits if self.zero_points else 0)
+        return self.weights * self.bits + self.rows * self.blocks * side_bits
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,15 @@ class TokenizerFiles:
     bos_id: int | None = None
     pad_id: int | None = None
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a plain text, without special tokens around it."""
+        from tokenizers import Tokenizer
+
+        ids: list[int] = (
+            Tokenizer.from_str(self.tokenizer_json).encode(text, add_special_tokens=False).ids
+        )
+        return ids
+
 
 class Source(Protocol):
     """A checkpoint opened for reading, tensor by tensor."""

@@ -40,11 +40,8 @@ def calibration_windows(source: Source, text: str | None = None) -> list[list[in
 
     Raises `ExportError` for a text without tokens.
     """
-    from tokenizers import Tokenizer
-
     text = calibration_text() if text is None else text
-    tokenizer = Tokenizer.from_str(source.tokenizer.tokenizer_json)
-    tokens = tokenizer.encode(text, add_special_tokens=False).ids[: _WINDOW * _WINDOWS]
+    tokens = source.tokenizer.encode(text)[: _WINDOW * _WINDOWS]
     if not tokens:
         raise ExportError("the calibration text gives no tokens; give --calibration another file")
     size = min(_WINDOW, source.architecture.context_length)

@@ -27,7 +27,7 @@ def error_factor(hessian: _Floats) -> _Floats:
     `hessian` is the mean of x x^T; it is shrunk towards its diagonal. Columns that no activation
     reached cost nothing.
     """
-    damped = hessian.astype(np.float64) * _SHARED
+    damped = np.multiply(hessian, _SHARED, dtype=np.float64)
     diagonal = np.einsum("ii->i", damped)
     diagonal /= _SHARED
     diagonal[diagonal == 0] = 1
