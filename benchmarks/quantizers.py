@@ -104,22 +104,21 @@ def equal(source: Source, bits_per_weight: float) -> Candidate:
     """Ours with as many bits per weight as given, or a little fewer.
 
     8 bits where there are enough for all matrices; otherwise GPTQ with zero points, in the
-    smallest blocks that leave 4 bits for every matrix, and 8 for those that need them most. The
-    output matrix has 8 bits, an embedding of its own 4: one row of it is read for a token.
+    smallest blocks that leave 4 bits for every matrix, and 8 for those that need them most. An
+    embedding that is the output matrix as well has 8 bits; where there are two, both have 4.
     """
     plain = Options(block=32)
     if _bits_per_weight(source, "cpu-int8", plain, 8) <= bits_per_weight:
         return Candidate("int8, block 32", "cpu-int8", plain)
-    embedding_bits = 4 if HEAD in source.architecture.tensor_shapes() else None
+    head_bits = 4 if HEAD in source.architecture.tensor_shapes() else None
     for block in (32, 64, 128):
-        options = Options(
-            embedding_bits=embedding_bits, block=block, quantizer="gptq", symmetric=False
-        )
+        options = Options(head_bits=head_bits, block=block, quantizer="gptq", symmetric=False)
         least, most = (_bits_per_weight(source, "cpu-int4", options, bits) for bits in (4, 8))
         if least <= bits_per_weight:
             share = (bits_per_weight - least) / (most - least)
             bits = math.floor(100 * (4 + 4 * share)) / 100
             label = f"gptq, asymmetric, block {block}, {bits:g} bits"
+            label += "" if head_bits is None else f", head {head_bits}"
             return Candidate(label, "cpu-int4", replace(options, bits=bits))
     raise SystemExit(f"nothing of ours has {bits_per_weight:.2f} bits per weight")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from ondevice.errors import ExportError
 from ondevice.export.genai_config import write_genai_config
 from ondevice.export.lora import with_adapter
 from ondevice.export.npu.write import CONTEXT, write_static_graphs
@@ -83,9 +84,12 @@ def convert(
             licence=licence or origin.licence,
         )
         shape = _shape(opened)
-        if chosen.static:
+        if chosen.graph == "npu":
             recipe = _write_static(opened, chosen, options, work.package, progress)
-            shape = dataclasses.replace(shape, context_length=_context(opened, options))
+            shape = dataclasses.replace(shape, context_length=_context(opened, options, CONTEXT))
+        elif chosen.graph == "coreml":
+            recipe, context = _write_coreml(opened, chosen, options, work.package, progress)
+            shape = dataclasses.replace(shape, context_length=context)
         else:
             quantizer = make_quantizer(opened, chosen, options, progress)
             write_graph(quantizer, work.package, journal, progress)
@@ -129,7 +133,7 @@ def _write_static(
 ) -> Recipe:
     text = None if options.calibration is None else read_text(options.calibration)
     bits = options.activation_bits or 16
-    context = _context(source, options)
+    context = _context(source, options, CONTEXT)
     written = write_static_graphs(
         source, folder, activation_bits=bits, context=context, text=text, progress=progress
     )
@@ -144,9 +148,26 @@ def _write_static(
     )
 
 
-def _context(source: Source, options: Options) -> int:
-    """Positions that static graphs hold."""
-    return min(options.context or CONTEXT, source.architecture.context_length)
+def _write_coreml(
+    source: Source, target: Target, options: Options, folder: Path, progress: Progress | None
+) -> tuple[Recipe, int]:
+    """What the package says of its weights, and the positions of its KV cache."""
+    try:
+        from ondevice.export.coreml import write
+    except ImportError as error:
+        raise ExportError(
+            f"--target {target.name} needs coremltools ({error}); "
+            "install it with: pip install 'ondevice[coreml]'"
+        ) from error
+    quantizer = make_quantizer(source, target, options, progress)
+    context = _context(source, options, write.CONTEXT)
+    write.write_mlpackage(quantizer, folder, context, progress)
+    return _recipe(quantizer), context
+
+
+def _context(source: Source, options: Options, default: int) -> int:
+    """Positions that a KV cache of fixed length holds."""
+    return min(options.context or default, source.architecture.context_length)
 
 
 def _recipe(quantizer: Quantizer) -> Recipe:

@@ -177,7 +177,7 @@ class _Filling:
         self._report(rows * stored.layout.columns)
         if not matrix.missing:
             digest = _joined(part.digest for part in matrix.parts)
-            finished = Finished(stored.name, digest, _relative_error(matrix.parts))
+            finished = Finished(stored.name, digest, relative_error(matrix.parts))
             self._quantizer.finish(stored.name, finished.error)
             size = sum(region.bytes for region in stored.regions)
             self._journal.add(finished, size, self._data.sync)
@@ -228,7 +228,7 @@ def _joined(digests: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _relative_error(parts: Sequence[_Written]) -> float | None:
+def relative_error(parts: Sequence[_Written | Rows]) -> float | None:
     """Root mean square of what quantization changed, over that of the weights."""
     error = [part.error for part in parts if part.error is not None]
     power = [part.power for part in parts if part.power is not None]

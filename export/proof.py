@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,12 @@ from ondevice.export.source import Source
 from ondevice.package import Package, Proof
 from ondevice.progress import Progress
 from ondevice.runtime.device import instruction_sets, usable_cores
+from ondevice.runtime.engine import Engine
 from ondevice.runtime.engines import open_engine
 from ondevice.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ondevice.export.coreml.model import EvaluatedModel
 
 _WINDOW = 512  # tokens that share a context
 _TOKENS = 1024  # tokens compared
@@ -42,6 +47,8 @@ GATES = {
     "cpu-as-is": Gate(kl_mean=0.02, perplexity_ratio=1.02),
     "cpu-int4": Gate(kl_mean=0.25, perplexity_ratio=1.25),
     "npu-int8": Gate(kl_mean=0.05, perplexity_ratio=1.05),
+    "coreml-gpu": Gate(kl_mean=0.25, perplexity_ratio=1.25),
+    "coreml-fp16": Gate(kl_mean=0.001, perplexity_ratio=1.01),
 }
 
 
@@ -114,7 +121,7 @@ def prove(
     """
     tokens = proof_tokens(package, text)
     report = progress or (lambda stage, done, total: None)
-    if package.manifest.recipe.target.startswith("npu-"):
+    if package.is_coreml or package.manifest.recipe.target.startswith("npu-"):
         return _prove_whole(package, source, tokens, report)
     try:
         layered = LayeredPackage(package, tokens.windows)
@@ -144,8 +151,7 @@ def _prove_whole(package: Package, source: Source, tokens: ProofTokens, report: 
     states = reference.reference_hidden(
         source, tokens.windows, lambda index: report("computing the reference", index, layers)
     )
-    size = len(tokens.windows[0])
-    engine = open_engine(package, threads=usable_cores(), context_length=size)
+    engine = _engine(package, len(tokens.windows[0]))
     figures = []
     for index, rows in tokens.parts():
         report("comparing logits", index, len(tokens.windows))
@@ -156,6 +162,20 @@ def _prove_whole(package: Package, source: Source, tokens: ProofTokens, report: 
         figures.append(compare_logits(expected, found, window[rows.start + 1 :]))
     engine.close()
     return replace(summarize(figures, tokens), engine=engine.name)
+
+
+def _engine(package: Package, context_length: int) -> Engine | EvaluatedModel:
+    """What runs a package on this machine."""
+    if not package.is_coreml:
+        return open_engine(package, threads=usable_cores(), context_length=context_length)
+    try:
+        from ondevice.export.coreml.model import EvaluatedModel
+    except ImportError as error:
+        raise ProofError(
+            f"a Core ML package is proved with coremltools' descriptions ({error}); "
+            "install them with: pip install 'ondevice[coreml]'"
+        ) from error
+    return EvaluatedModel(package)
 
 
 def _relative_error(

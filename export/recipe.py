@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from ondevice.package import Quantization
 
 _FLOAT_TYPES = ("F32", "F16", "BF16")
 QUANTIZERS = ("rtn", "search", "activation", "gptq")
+_HIGH_BLOCKS = (32, 64, 128)  # of 8 bits beside 4: the largest that leaves none incomplete
 CALIBRATED = ("activation", "gptq")  # quantizers that look at activations
 
 
@@ -42,6 +44,8 @@ class Target:
     `fine_head` and `fine_attention` let these matrices see activations at twice the kernel's
     8 bits (see `onnx_graph`), which is where most of the divergence comes from when the weights
     themselves are exact. The first costs nothing measurable, the second a tenth of the speed.
+    graph: an ONNX graph for onnxruntime, static ones in operators that NPUs have, or a Core ML
+    program.
     """
 
     name: str
@@ -52,7 +56,7 @@ class Target:
     as_is: bool = False
     fine_head: bool = False
     fine_attention: bool = False
-    static: bool = False
+    graph: Literal["onnx", "npu", "coreml"] = "onnx"
 
 
 TARGETS = {
@@ -62,7 +66,9 @@ TARGETS = {
         Target("cpu-int8", bits=8, head_bits=8, fine_head=True),
         Target("cpu-int4", bits=4, head_bits=8),
         Target("cpu-as-is", bits=8, head_bits=8, as_is=True, fine_head=True, fine_attention=True),
-        Target("npu-int8", bits=8, head_bits=8, static=True),
+        Target("npu-int8", bits=8, head_bits=8, graph="npu"),
+        Target("coreml-gpu", bits=4, head_bits=8, graph="coreml"),
+        Target("coreml-fp16", bits=None, head_bits=None, graph="coreml"),
     )
 }
 
@@ -84,7 +90,7 @@ class Options:
     block: weights that share a scale. symmetric: without zero points.
     quantizer: one of `QUANTIZERS`. calibration: the text that activations are taken from.
     adapter: the folder of a LoRA adapter that is merged into the weights.
-    activation_bits, context: of static graphs, 16 or 8 bits and the positions of the KV cache.
+    activation_bits: of static graphs, 16 or 8. context: positions of a KV cache of fixed length.
     """
 
     bits: float | None = None
@@ -102,11 +108,16 @@ class Options:
         """Raise `ExportError` for what cannot be, or does not go with the target."""
         self._check_values()
         self._check_paths()
-        if target.static:
+        if target.graph == "npu":
             self._check_static(target)
             return
-        if self.activation_bits is not None or self.context is not None:
-            raise ExportError("--activation-bits and --context are for --target npu-int8")
+        if self.activation_bits is not None:
+            raise ExportError("--activation-bits is for --target npu-int8")
+        if self.context is not None and target.graph == "onnx":
+            raise ExportError(
+                "--context is for --target npu-int8, coreml-gpu and coreml-fp16, whose KV cache "
+                "is of fixed length"
+            )
         if target.as_is or target.bits is None:
             if chosen := self._chosen():
                 raise ExportError(
@@ -136,8 +147,6 @@ class Options:
             )
         if self.activation_bits not in (None, 8, 16):
             raise ExportError(f"--activation-bits {self.activation_bits} cannot be; choose 8 or 16")
-        if self.context is not None and self.context < 1:
-            raise ExportError(f"--context {self.context} cannot be; give the positions to hold")
 
     @property
     def mixed(self) -> bool:
@@ -168,6 +177,8 @@ class Options:
         return values
 
     def _check_values(self) -> None:
+        if self.context is not None and self.context < 1:
+            raise ExportError(f"--context {self.context} cannot be; give the positions to hold")
         if self.bits is not None and not 4 <= self.bits <= 8:
             raise ExportError(f"--bits {self.bits:g} cannot be; choose 4 to 8, such as 4.5")
         for flag, bits in (
@@ -205,7 +216,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a matrix (rows, columns) is stored: float32 with 32 bits, otherwise as a grid.
+    """How a matrix (rows, columns) is stored: floats of 32 or 16 bits, otherwise a grid.
 
     exact: the source's own integers are taken over.
     """
@@ -219,7 +230,7 @@ class Layout:
 
     @property
     def is_float(self) -> bool:
-        return self.bits == 32
+        return self.bits > 8
 
     @property
     def weights(self) -> int:
@@ -239,7 +250,7 @@ class Layout:
     def stored_bits(self) -> int:
         """Of the whole matrix, scales and zero points included."""
         if self.is_float:
-            return 32 * self.weights
+            return self.bits * self.weights
         side_bits = 8 * self.scale_dtype.itemsize + (self.bits if self.zero_points else 0)
         return self.weights * self.bits + self.rows * self.blocks * side_bits
 
@@ -291,13 +302,13 @@ class Quantizer:
         rows, columns = self.source.architecture.tensor_shapes()[name]
         bits = self._bits(name)
         if bits is None:
-            return Layout(rows, columns)
+            return Layout(rows, columns, 16 if self.target.graph == "coreml" else 32)
         grid = self.source.stored_grid(name, slice(0, 1))
         if grid is not None and self._fits(grid, bits):
             zero_points = grid.zero_points is not None
             return Layout(rows, columns, grid.bits, grid.block, zero_points, exact=True)
-        symmetric = self.scheme(bits).symmetric
-        return Layout(rows, columns, bits, self.block, zero_points=not symmetric)
+        scheme = self.scheme(bits, columns)
+        return Layout(rows, columns, bits, scheme.block, zero_points=not scheme.symmetric)
 
     def _bits(self, name: str) -> int | None:
         target = self.target
@@ -347,17 +358,21 @@ class Quantizer:
         values = self.source.read(name, rows)
         if layout.is_float:
             return Rows(values)
-        grid = self._round(values, self.scheme(layout.bits), statistics)
+        grid = self._round(values, self.scheme(layout.bits, layout.columns), statistics)
         change = grid.dequantize() - values
         return Rows(grid, row_squares(change), row_squares(values))
 
-    def scheme(self, bits: int) -> Scheme:
-        """What matrices of that many bits are rounded to.
+    def scheme(self, bits: int, columns: int) -> Scheme:
+        """What matrices of that many bits and columns are rounded to.
 
-        Zero points pay for 16 levels; beside them, matrices of 8 bits go without.
+        Zero points and a scale for every few weights pay for 16 levels; beside them, matrices of
+        8 bits go without, in larger blocks.
         """
-        symmetric = self.symmetric or (bits == 8 and self.target.bits == 4)
-        return Scheme(bits, self.block, symmetric, self.method != "rtn")
+        search = self.method != "rtn"
+        if bits == 8 and self.target.bits == 4:
+            whole = [size for size in _HIGH_BLOCKS if columns % size == 0]
+            return Scheme(bits, max(self.block, *whole, 0), True, search)
+        return Scheme(bits, self.block, self.symmetric, search)
 
     def _round(
         self, values: NDArray[np.float32], scheme: Scheme, statistics: Statistics | None
@@ -381,7 +396,7 @@ class Quantizer:
     def _kind(self, name: str) -> str:
         layout = self._layouts[name]
         if layout.is_float:
-            return "float32"
+            return f"float{layout.bits}"
         stored = self.source.stored_type(name)
         how = "taken over exactly" if layout.exact else f"requantized from {stored}"
         return f"int{layout.bits} block {layout.block}, {how}"

@@ -41,7 +41,9 @@ class Workspace:
         journal = Journal(self.folder / _JOURNAL, identity)
         self.package.mkdir(exist_ok=True)
         for path in self.package.iterdir():
-            if path.name != data or not journal.resumed:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != data or not journal.resumed:
                 path.unlink()
         return journal
 

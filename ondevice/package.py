@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST = "ondevice.json"
+ONNX_MODEL = "model.onnx"
+COREML_MODEL = "model.mlpackage"  # a folder
 ENCODER = "encoder"  # the `kind` of a manifest that `ondevice.encoder_package` reads
 # Everything but weights: graph, tokenizer, template. These are parsed by native code, and hashing
 # them takes 3 to 7 ms for real packages.
@@ -170,7 +172,13 @@ class Package:
 
     @property
     def model_file(self) -> Path:
-        return self.folder / "model.onnx"
+        """The ONNX graph, or the folder of the Core ML program."""
+        return self.folder / (COREML_MODEL if self.is_coreml else ONNX_MODEL)
+
+    @property
+    def is_coreml(self) -> bool:
+        """Whether Core ML runs it, and not onnxruntime."""
+        return _is_coreml(self.manifest)
 
     @property
     def tokenizer_file(self) -> Path:
@@ -344,8 +352,13 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     )
 
 
+def _is_coreml(manifest: Manifest) -> bool:
+    return manifest.recipe.target.startswith("coreml-")
+
+
 def _require(folder: Path, manifest: Manifest) -> None:
-    needed = {"model.onnx", "tokenizer.json"}
+    model = f"{COREML_MODEL}/Manifest.json" if _is_coreml(manifest) else ONNX_MODEL
+    needed = {model, "tokenizer.json"}
     if manifest.text.chat_template:
         needed.add("chat_template.jinja")
     missing = sorted(needed - manifest.files.keys())

@@ -29,6 +29,11 @@ def open_engine(
         raise EngineError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise RequestError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
+    if package.is_coreml:
+        raise EngineError(
+            f"{package.manifest.name} is a Core ML package, which runs on a Mac; here "
+            "'ondevice verify' evaluates it, and --target cpu-int4 makes one for this machine"
+        )
     if package.manifest.recipe.target.startswith("npu-"):
         if name != "ort":
             raise EngineError(

@@ -30,7 +30,8 @@ def make_quantizer(
     windows = calibration_windows(source, text)
     bits = None
     if options.bits is not None and options.mixed:
-        errors = sensitivities(source, windows[:_MEASURED], plain.scheme(LOW), progress)
+        low = plain.scheme(LOW, source.architecture.hidden_size)
+        errors = sensitivities(source, windows[:_MEASURED], low, progress)
         bits = allocate(_matrices(source), errors, options.bits)
     activations = None
     if options.quantizer in CALIBRATED:

@@ -99,8 +99,8 @@ Context = Annotated[
     typer.Option(
         "--context",
         metavar="N",
-        help="Positions of npu-int8's KV cache, which is of fixed length.",
-        show_default="1024",
+        help="Positions of a KV cache of fixed length (npu-int8, coreml-gpu, coreml-fp16).",
+        show_default="1024 or 2048",
     ),
 ]
 

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-TARGETS_HELP = "cpu-as-is (at the bits the source has), cpu-int8, cpu-int4, cpu-fp32, npu-int8."
+TARGETS_HELP = (
+    "cpu-as-is (at the bits the source has), cpu-int8, cpu-int4, cpu-fp32, npu-int8, coreml-gpu, "
+    "coreml-fp16."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[

@@ -55,7 +55,9 @@ def test_the_error_of_every_weight_is_below_its_step(
 ) -> None:
     grid = quantize(weight, Scheme(bits, block, symmetric))
     steps = np.repeat(np.abs(grid.scales), block, axis=1)[:, : weight.shape[1]]
-    limit = 2.0 if symmetric else 2.8  # the search may clip the largest weights a little
+    # The search may clip the largest weights a little. The last symmetric try puts the largest on
+    # -9.3, and one as large on the other side on 9.3, where the integers end at 7.
+    limit = 2.3 if symmetric else 2.8
     error = np.abs(grid.dequantize() - weight)
     assert (error <= limit * steps + of_half_precision(weight, bits)).all()
 

@@ -1,0 +1,144 @@
+"""Weights of a decoder as constants of a MIL program: floats of half precision, or a grid.
+
+The integers are the quantizer's own, so they are those of an ONNX package of the same recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from coremltools.converters.mil import Builder as mb  # noqa: N813
+from coremltools.converters.mil.mil import types
+from numpy.typing import NDArray
+
+from ondevice.errors import ExportError
+from ondevice.export.grid import Grid
+from ondevice.export.matrices import relative_error, row_chunks
+from ondevice.export.recipe import Quantizer
+from ondevice.progress import Progress
+from ondevice.runtime.device import usable_cores
+
+_HALF_TOP = float(np.finfo(np.float16).max)
+_TYPES = {(4, True): types.int4, (4, False): types.uint4}
+_TYPES |= {(8, True): types.int8, (8, False): types.uint8}
+
+
+class Weights:
+    """Reads the weights of one decoder, and says them in MIL, each once a function.
+
+    What was quantized is kept, so that several functions of a package get the same values.
+    """
+
+    def __init__(self, quantizer: Quantizer, progress: Progress | None = None) -> None:
+        self._quantizer = quantizer
+        self._progress = progress
+        self._shapes = quantizer.source.architecture.tensor_shapes()
+        self._values: dict[str, Grid | NDArray[np.float16]] = {}
+        self._said: dict[str, Any] = {}
+
+    @property
+    def source_shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._shapes
+
+    def start_function(self) -> None:
+        """Constants said before belong to another function."""
+        self._said = {}
+
+    def matrix(self, name: str) -> Any:
+        """A matrix (out, in)."""
+        if name not in self._said:
+            values = self._matrix(name)
+            said = _grid(name, values) if isinstance(values, Grid) else constant(values, name)
+            self._said[name] = said
+        return self._said[name]
+
+    def vector(self, name: str) -> Any:
+        """A bias or the weight of a norm."""
+        if name not in self._said:
+            self._said[name] = constant(half(self._quantizer.source.read(name), name), name)
+        return self._said[name]
+
+    def _matrix(self, name: str) -> Grid | NDArray[np.float16]:
+        if name not in self._values:
+            if self._progress is not None:
+                matrices = [name for name, shape in self._shapes.items() if len(shape) == 2]
+                self._progress("quantizing", len(self._values), len(matrices))
+            self._values[name] = self._read(name)
+        return self._values[name]
+
+    def _read(self, name: str) -> Grid | NDArray[np.float16]:
+        layout = self._quantizer.layout(name)
+        if layout.is_float:
+            parts = row_chunks(layout)
+            source = self._quantizer.source
+            return np.concatenate([half(source.read(name, rows), name) for rows in parts])
+        check_block(name, layout.columns, layout.block)
+        return self._quantized(name, row_chunks(layout))
+
+    def _quantized(self, name: str, chunks: Sequence[slice]) -> Grid:
+        quantizer = self._quantizer
+        statistics = quantizer.statistics(name)
+        with ThreadPoolExecutor(usable_cores(), "quantizing") as pool:
+            parts = list(pool.map(lambda rows: quantizer.rows(name, rows, statistics), chunks))
+        quantizer.finish(name, relative_error(parts))
+        grids = [part.values for part in parts if isinstance(part.values, Grid)]
+        first = grids[0]
+        zeros = [grid.zero_points for grid in grids if grid.zero_points is not None]
+        return replace(
+            first,
+            integers=np.concatenate([grid.integers for grid in grids]),
+            scales=np.concatenate([grid.scales for grid in grids]),
+            zero_points=np.concatenate(zeros) if zeros else None,
+        )
+
+
+def check_block(name: str, columns: int, block: int) -> None:
+    """Raise `ExportError` for a matrix whose rows are no whole number of blocks."""
+    if columns % block:
+        fitting = next((size for size in (128, 64, 32, 16) if not columns % size), None)
+        advice = f"choose --block {fitting}" if fitting else "choose --target coreml-fp16"
+        raise ExportError(
+            f"{name} has {columns} columns, no multiple of the block of {block}, which Core ML "
+            f"needs; {advice}"
+        )
+
+
+def half(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
+    """Rounded to half precision; raises `ExportError` for a value beyond its range."""
+    largest = float(np.abs(values).max(initial=0))
+    if not largest <= _HALF_TOP:
+        raise ExportError(
+            f"{name} holds {largest:g}, beyond half precision's {_HALF_TOP:g}, which Core ML "
+            "computes in; export it for onnxruntime (--target cpu-int4)"
+        )
+    return values.astype(np.float16)
+
+
+def constant(values: NDArray[Any], name: str) -> Any:
+    return mb.const(val=values, name=mil_name(name))
+
+
+def mil_name(name: str) -> str:
+    """A tensor's name as MIL allows it: letters, digits and underscores."""
+    return name.replace(".", "_")
+
+
+def _grid(name: str, grid: Grid) -> Any:
+    """integers (out, in) and scales (out, blocks), dequantized by Core ML."""
+    middle = 2 ** (grid.bits - 1)
+    symmetric = grid.zero_points is None
+    dtype = types.nptype_from_builtin(_TYPES[grid.bits, symmetric])
+    given: dict[str, Any] = {}
+    if grid.zero_points is None:
+        integers = grid.integers.astype(np.int16) - middle
+        data = integers.astype(np.int8).astype(dtype)
+    else:
+        data = grid.integers.astype(dtype)
+        given["offset"] = grid.zero_points.astype(dtype)
+    return mb.constexpr_blockwise_shift_scale(
+        data=data, scale=half(grid.scales, name), name=mil_name(name), **given
+    )

@@ -1,0 +1,488 @@
+"""Core ML packages, evaluated: against transformers, against the ONNX package, and when damaged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import LLAMA3, long_rope, random_weights, tiny, write_checkpoint
+from numpy.typing import NDArray
+
+pytest.importorskip("coremltools")
+
+from ondevice.errors import ExportError, OndeviceError
+from ondevice.export import rotary
+from ondevice.export.architecture import EMBEDDING, Architecture, Rope
+from ondevice.export.convert import convert
+from ondevice.export.coreml import decoder
+from ondevice.export.coreml.evaluate import Program
+from ondevice.export.coreml.mlpackage import MLPackage
+from ondevice.export.coreml.model import EvaluatedModel
+from ondevice.export.coreml.weights import mil_name
+from ondevice.export.coreml.write import write_mlpackage
+from ondevice.export.recipe import Options, Quantizer, find_target
+from ondevice.export.source import Source, open_source
+from ondevice.package import Package, open_package
+
+PREFILL, DECODE, CONTEXT = 12, 16, 48
+FP32, FP16, CACHE = 5e-5, 0.02, 1e-3  # most that logits, and keys and values, may differ
+
+LLAMA3_ROPE = Rope(10000.0, 16, replace(LLAMA3, original_context_length=8))
+ARCHITECTURES = {
+    "llama with llama3 rope": tiny("llama", rope=LLAMA3_ROPE),
+    "llama with biases": tiny("llama", qkv_bias=True, output_bias=True, mlp_bias=True),
+    "odd hidden size, heads and vocabulary": tiny(
+        "qwen3", hidden_size=80, intermediate_size=72, heads=9, kv_heads=3, vocab_size=271
+    ),
+    "qwen2 tied": tiny("qwen2", tied_embeddings=True),
+    "qwen3": tiny("qwen3"),
+    "mistral": tiny("mistral"),
+    "mistral with a window": tiny("mistral", window=8),
+    "phi3": tiny("phi3"),
+    "phi3 partial longrope": tiny(
+        "phi3", hidden_size=128, head_dim=32, rope=long_rope(16, original=32), kv_heads=1
+    ),
+    "gemma2": tiny("gemma2", window=8),
+    "gemma2 with another scale": tiny("gemma2", attention_scale=24**-0.5),
+    "gemma3": tiny("gemma3_text", window=8),
+    "smollm3": tiny("smollm3"),
+}
+GRID = ("qwen2 tied", "llama with biases", "gemma2")  # tried with 4 bits too
+
+Floats = NDArray[np.float32]
+Weights = dict[str, Floats]
+
+
+@dataclass
+class Run:
+    """Logits (17, vocab) after the prefill and each decoded token; the cache at the end.
+
+    Keys and values of each layer (kv_heads, tokens, head_dim), the last tokens of windows.
+    """
+
+    logits: Floats
+    cache: list[Floats]
+
+
+def half_weights(architecture: Architecture) -> Weights:
+    """Random weights that half precision holds, of a size that gives logits up to 4."""
+    weights = random_weights(architecture)
+    for name, values in weights.items():
+        if name == EMBEDDING:
+            values /= 8 if architecture.tied_embeddings else 1
+        elif values.ndim == 2:
+            values /= 1.5
+    return {name: rounded(values) for name, values in weights.items()}
+
+
+def rounded(values: Floats) -> Floats:
+    return values.astype(np.float16).astype(np.float32)
+
+
+def tokens(architecture: Architecture) -> list[int]:
+    chance = np.random.default_rng(1)
+    return [int(i) for i in chance.integers(0, architecture.vocab_size, PREFILL + DECODE)]
+
+
+def export(checkpoint: Path, out: Path, target: str, **options: Any) -> Package:
+    return convert(
+        checkpoint, target, out, options=Options(context=CONTEXT, **options), accept=True
+    )
+
+
+def evaluated(package: Package, architecture: Architecture, precision: Any = "fp32") -> Run:
+    model = EvaluatedModel(package, precision)
+    ids = tokens(architecture)
+    rows = [model.prefill(ids[:PREFILL]), *(model.decode(token) for token in ids[PREFILL:])]
+    states = [model.state[name][:, :, : len(ids)] for name in ("keyCache", "valueCache")]
+    return Run(np.stack(rows), [layer for state in states for layer in state])
+
+
+def with_transformers(checkpoint: Path, architecture: Architecture) -> Run:
+    """The same by transformers, with rotary tables in half precision as the package has them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(2)
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    for module in model.modules():
+        if type(module).__name__.endswith("RotaryEmbedding"):
+            module.register_forward_hook(lambda _, __, out: half_tables(architecture, out))
+    ids = tokens(architecture)
+    with torch.no_grad():
+        found = model(torch.tensor([ids]), use_cache=True)
+    layers = found.past_key_values.layers
+    cache = [getattr(layer, part)[0].numpy() for part in ("keys", "values") for layer in layers]
+    return Run(found.logits[0, PREFILL - 1 :].numpy(), cache)
+
+
+def half_tables(architecture: Architecture, given: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Cosines and sines (1, tokens, dim) of transformers, or ours where both are the same.
+
+    Rounded to half precision, two numbers that differ in float32's last place may lie apart.
+    """
+    import torch
+
+    for rope in filter(None, (architecture.rope, architecture.local_rope)):
+        ours = [
+            torch.from_numpy(np.concatenate([table, table], axis=1))[None]
+            for table in rotary.tables(rope, given[0].shape[1])
+        ]
+        pairs = list(zip(given, ours, strict=True))
+        if all(a.shape == b.shape and (a - b).abs().max() < 1e-5 for a, b in pairs):
+            return ours[0].half().float(), ours[1].half().float()
+    raise AssertionError("transformers' rotary tables are others")
+
+
+def difference(found: Run, expected: Run) -> float:
+    return float(np.abs(found.logits - expected.logits).max())
+
+
+def cache_difference(found: Run, expected: Run) -> float:
+    """Of keys and values; transformers keeps those within a window only."""
+    pairs = zip(found.cache, expected.cache, strict=True)
+    return max(float(np.abs(one[:, -other.shape[1] :] - other).max()) for one, other in pairs)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_logits_and_cache_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    architecture = ARCHITECTURES[name]
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
+    package = export(checkpoint, tmp_path / "out", "coreml-fp16")
+    expected = with_transformers(checkpoint, architecture)
+    found = evaluated(package, architecture)
+    assert difference(found, expected) <= FP32
+    assert (found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).all()
+    assert difference(evaluated(package, architecture, "fp16"), expected) <= FP16
+    assert cache_difference(found, expected) <= CACHE
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_four_bits_give_what_the_dequantized_weights_give(name: str, tmp_path: Path) -> None:
+    architecture = ARCHITECTURES[name]
+    weights = half_weights(architecture)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, weights)
+    package = export(checkpoint, tmp_path / "out", "coreml-gpu")
+    with_open = open_source(checkpoint)
+    quantizer = Quantizer(with_open, find_target("coreml-gpu"))
+    for tensor, values in weights.items():
+        if values.ndim == 2:
+            grid = quantizer.rows(tensor, slice(None)).values
+            weights[tensor] = rounded(grid.dequantize())
+    dequantized = write_checkpoint(tmp_path / "dequantized", architecture, weights)
+    expected, found = with_transformers(dequantized, architecture), evaluated(package, architecture)
+    assert difference(found, expected) <= FP32
+    assert cache_difference(found, expected) <= CACHE
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"symmetric": False}, {"head_bits": 4}], ids=["4", "asymmetric", "head 4"]
+)
+def test_the_integers_are_those_of_the_onnx_package(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    import onnx
+
+    architecture = tiny("qwen2")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture)
+    package = export(checkpoint, tmp_path / "coreml", "coreml-gpu", **options)
+    other = convert(
+        checkpoint, "cpu-int4", tmp_path / "onnx", options=Options(**options), accept=True
+    )
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor, str(other.folder))
+        for tensor in onnx.load(other.model_file, load_external_data=False).graph.initializer
+    }
+    program = Program(package.model_file)
+    matrices = [n for n, shape in architecture.tensor_shapes().items() if len(shape) == 2]
+    for name in matrices:
+        parts = program.stored(mil_name(name))
+        integers = parts["data"].astype(np.int16)
+        bits = 4 if integers.max() - integers.min() < 16 else 8
+        if "offset" not in parts:
+            integers += 2 ** (bits - 1)
+        packed = stored[f"{name}.integers"].reshape(len(integers), -1)
+        if bits == 4:
+            packed = np.stack([packed & 15, packed >> 4], axis=2).reshape(len(packed), -1)
+        assert np.array_equal(integers, packed[:, : integers.shape[1]]), name
+        assert np.array_equal(parts["scale"], stored[f"{name}.scales"]), name
+
+
+def test_two_exports_have_the_same_bytes(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", tiny("llama"))
+    first, second = (export(checkpoint, tmp_path / n, "coreml-gpu") for n in ("one", "two"))
+    assert first.manifest.files == second.manifest.files
+
+
+def test_functions_share_their_weights_and_declare_what_core_ml_needs(tmp_path: Path) -> None:
+    architecture = tiny("llama")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture)
+    package = export(checkpoint, tmp_path / "out", "coreml-fp16")
+    opened = MLPackage(package.model_file)
+    assert opened.functions == ("main", "decode")
+    weights = package.model_file / "Data/com.apple.CoreML/weights/weight.bin"
+    parameters = package.manifest.shape.parameters
+    assert 2 * parameters < weights.stat().st_size < 2.2 * parameters
+    size = (architecture.layers, architecture.kv_heads, CONTEXT, architecture.head_dim)
+    for function, most in (("main", CONTEXT), ("decode", 1)):
+        assert {(s.name, s.shape) for s in opened.states(function)} == {
+            ("keyCache", size),
+            ("valueCache", size),
+        }
+        described = next(f for f in opened.spec.description.functions if f.name == function)
+        ids, mask = (i.type.multiArrayType for i in described.input)
+        assert [r.upperBound for r in mask.shapeRange.sizeRanges] == [1, 1, most, CONTEXT]
+        if most > 1:
+            assert [r.upperBound for r in ids.shapeRange.sizeRanges] == [1, CONTEXT]
+
+
+def test_longrope_turns_to_its_long_factors(tmp_path: Path) -> None:
+    """Beyond the original context all positions have the long ones, as transformers does it."""
+    architecture = ARCHITECTURES["phi3 partial longrope"]
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
+    package = export(checkpoint, tmp_path / "out", "coreml-fp16")
+    ids = [*tokens(architecture), *tokens(architecture)[:10]]
+    found = EvaluatedModel(package, "fp32").prefill(ids)
+    source = open_source(checkpoint)
+    from ondevice.export import reference
+
+    expected = reference.logits(source, reference.reference_hidden(source, [ids])[0][-1:])[0]
+    assert np.abs(found - expected).max() < 5e-3  # the tables have half precision
+
+
+# What a checker must see.
+
+
+@dataclass
+class Made:
+    """A checkpoint, what transformers makes of it, and a source to write packages from."""
+
+    source: Source
+    architecture: Architecture
+    expected: Run
+    folder: Path
+
+    def write(self, name: str) -> Package:
+        """A package, proved by nobody."""
+        template = open_package(self.folder / "good")
+        out = self.folder / name
+        out.mkdir()
+        quantizer = Quantizer(self.source, find_target("coreml-fp16"))
+        write_mlpackage(quantizer, out, CONTEXT)
+        return Package(out, template.manifest)
+
+    def is_right(self, package: Package) -> bool:
+        found = evaluated(package, self.architecture)
+        return (
+            difference(found, self.expected) <= FP32
+            and cache_difference(found, self.expected) <= CACHE
+        )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder, architecture = tmp_path_factory.mktemp("checker"), tiny("llama")
+    checkpoint = write_checkpoint(folder / "checkpoint", architecture, half_weights(architecture))
+    export(checkpoint, folder / "good", "coreml-fp16")
+    expected = with_transformers(checkpoint, architecture)
+    return Made(open_source(checkpoint), architecture, expected, folder)
+
+
+def edited(made: Made, name: str, edit: Callable[[Any, Any], None]) -> Package:
+    """A package of which `edit` changed the operations of both functions."""
+    package = made.write(name)
+    model = package.model_file / "Data/com.apple.CoreML/model.mlmodel"
+    spec = MLPackage(package.model_file).spec
+    for function in spec.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            edit(block, function)
+    model.write_bytes(spec.SerializeToString())
+    return package
+
+
+def test_a_right_package_passes_the_check(made: Made) -> None:
+    assert made.is_right(made.write("right"))
+
+
+def test_a_flipped_bit_is_seen(made: Made) -> None:
+    package = made.write("flipped")
+    weights = package.model_file / "Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    weights.write_bytes(data)
+    assert not made.is_right(package)
+
+
+def test_swapped_keys_and_values_are_seen(made: Made) -> None:
+    key, value = (mil_name(f"model.layers.1.self_attn.{p}_proj.weight") for p in "kv")
+
+    def swap(block: Any, _: Any) -> None:
+        for op in block.operations:
+            for bound in op.inputs.values():
+                for part in bound.arguments:
+                    if part.name in (key, value) and op.type == "linear":
+                        part.name = key if part.name == value else value
+
+    assert not made.is_right(edited(made, "swapped", swap))
+
+
+def test_a_missing_state_write_is_seen(made: Made) -> None:
+    def remove(block: Any, _: Any) -> None:
+        index = next(i for i, op in enumerate(block.operations) if op.type == "write_state")
+        del block.operations[index]
+
+    assert not made.is_right(edited(made, "unwritten", remove))
+
+
+def test_a_position_off_by_one_is_seen(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the second function alone: rotary positions are relative."""
+    calls, tables = [], rotary.stacked_tables
+
+    def shifted(rope: Rope, positions: int) -> rotary.Tables:
+        calls.append(rope)
+        cos, sin = tables(rope, positions + 1)
+        first = 0 if len(calls) == 1 else 1
+        return cos[first : first + positions], sin[first : first + positions]
+
+    monkeypatch.setattr(decoder.rotary, "stacked_tables", shifted)
+    assert not made.is_right(made.write("shifted"))
+
+
+def test_a_wrong_rope_base_is_seen(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = rotary.stacked_tables
+    monkeypatch.setattr(
+        decoder.rotary,
+        "stacked_tables",
+        lambda rope, positions: tables(replace(rope, theta=1.1 * rope.theta), positions),
+    )
+    assert not made.is_right(made.write("base"))
+
+
+def test_squares_beyond_half_precision_are_survived(tmp_path: Path) -> None:
+    """One channel of the embedding is 600: its square is not a number of half precision."""
+    architecture = tiny("llama")
+    weights = half_weights(architecture)
+    weights[EMBEDDING][:, 7] = 600
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, weights)
+    package = export(checkpoint, tmp_path / "out", "coreml-fp16")
+    expected = with_transformers(checkpoint, architecture)
+    found = evaluated(package, architecture, "fp16")
+    assert (found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).all()
+
+
+# What cannot be.
+
+
+def refused(checkpoint: Path, out: Path, target: str = "coreml-gpu", **options: Any) -> str:
+    with pytest.raises(ExportError) as error:
+        convert(checkpoint, target, out, options=Options(**options), accept=True)
+    assert not out.exists()
+    return str(error.value)
+
+
+def test_a_width_that_no_block_divides_is_refused(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", tiny("qwen3", hidden_size=80))
+    message = refused(checkpoint, tmp_path / "out")
+    assert "80 columns" in message and "--block 16" in message
+
+
+def test_a_width_that_no_block_at_all_divides_is_refused(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", tiny("llama", intermediate_size=72))
+    assert "--target coreml-fp16" in refused(checkpoint, tmp_path / "out")
+
+
+def test_a_context_beyond_16_bits_is_refused(tmp_path: Path) -> None:
+    architecture = tiny("llama", context_length=65536)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture)
+    assert "32767" in refused(checkpoint, tmp_path / "out", context=40000)
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
+    weights = random_weights(tiny("llama"))
+    weights["model.norm.weight"][3] = 1e5
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", tiny("llama"), weights)
+    assert "model.norm.weight" in refused(checkpoint, tmp_path / "out", "coreml-fp16")
+
+
+def test_without_coremltools_the_error_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", tiny("llama"))
+    for name in [n for n in sys.modules if n.startswith("ondevice.export.coreml")]:
+        monkeypatch.delitem(sys.modules, name)
+    import ondevice.export
+
+    monkeypatch.delattr(ondevice.export, "coreml", raising=False)
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    assert "ondevice[coreml]" in refused(checkpoint, tmp_path / "out")
+
+
+def test_an_operator_without_reference_is_named(made: Made) -> None:
+    def rename(block: Any, _: Any) -> None:
+        next(op for op in block.operations if op.type == "silu").type = "novel_gate"
+
+    package = edited(made, "novel", rename)
+    with pytest.raises(ExportError, match="novel_gate"):
+        Program(package.model_file)
+
+
+def test_weights_beyond_two_gigabytes_are_read(made: Made) -> None:
+    """A sparse weight file in which a constant lies behind 5 GB."""
+    far = 5 << 30
+    package = made.write("large")
+    weights = package.model_file / "Data/com.apple.CoreML/weights/weight.bin"
+    name = mil_name("model.norm.weight")
+    opened = MLPackage(package.model_file)
+    expected = Program(opened).constant(name)
+    data = weights.read_bytes()
+    with weights.open("r+b") as file:
+        file.seek(far)
+        for operation in opened.block("main")[0].operations:
+            if operation.outputs and operation.outputs[0].name == name:
+                blob = operation.attributes["val"].blobFileValue
+                record = data[blob.offset : blob.offset + 32]
+                start = int.from_bytes(record[16:24], "little")
+                size = int.from_bytes(record[8:16], "little")
+                file.write(record[:16] + (far + 64).to_bytes(8, "little") + bytes(40))
+                file.write(data[start : start + size])
+                blob.offset = far
+    model = package.model_file / "Data/com.apple.CoreML/model.mlmodel"
+    model.write_bytes(opened.spec.SerializeToString())
+    assert np.array_equal(Program(package.model_file).constant(name), expected)
+
+
+@pytest.mark.parametrize("name", ["../../weight.bin", "/etc/passwd", "..\\weight.bin"])
+def test_a_package_names_no_file_outside_itself(made: Made, name: str) -> None:
+    def lead_out(block: Any, _: Any) -> None:
+        for op in block.operations:
+            if op.type == "const" and op.attributes["val"].WhichOneof("value") == "blobFileValue":
+                op.attributes["val"].blobFileValue.fileName = f"@model_path/{name}"
+
+    package = edited(made, f"outside-{len(name)}-{name[0] == '/'}", lead_out)
+    with pytest.raises(OndeviceError):
+        evaluated(package, made.architecture)
+
+
+@pytest.mark.parametrize("part", ["Manifest.json", "Data/com.apple.CoreML/model.mlmodel"])
+def test_damaged_packages_are_one_error(made: Made, part: str) -> None:
+    package = made.write(f"damaged-{len(part)}")
+    path = package.model_file / part
+    whole, chance = path.read_bytes(), np.random.default_rng(3)
+    refused = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in chance.integers(0, len(data), 4):
+            data[place] = chance.integers(0, 256)
+        path.write_bytes(data[: chance.integers(1, len(data))] if chance.random() < 0.3 else data)
+        try:
+            evaluated(package, made.architecture)
+        except OndeviceError:
+            refused += 1
+    assert refused > 20
