@@ -17,7 +17,8 @@ def open_engine(
     threads: int | None = None,
     context_length: int | None = None,
 ) -> Engine:
-    """Load a package into an engine. `ort` runs static graphs on the NPU provider that is there.
+    """Load a package into an engine. `ort` runs static graphs on the NPU provider that is there;
+    a Core ML package has an engine of its own.
 
     threads None takes the count measured on this device. Raises `EngineError` for an unknown
     engine, a missing library or a package it cannot load, `RequestError` for a number of
@@ -30,10 +31,9 @@ def open_engine(
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise RequestError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
     if package.is_coreml:
-        raise EngineError(
-            f"{package.manifest.name} is a Core ML package, which runs on a Mac; here "
-            "'ondevice verify' evaluates it, and --target cpu-int4 makes one for this machine"
-        )
+        from ondevice.runtime.coreml import CoremlEngine
+
+        return CoremlEngine(package, context_length)
     if package.manifest.recipe.target.startswith("npu-"):
         if name != "ort":
             raise EngineError(

@@ -1,8 +1,8 @@
 """A decoder as a MIL program: token ids and a mask in, logits out, the KV cache kept as state.
 
 Everything is in half precision, which is what Core ML computes in on GPU and Neural Engine; the
-norms are written so that squares do not overflow in it. Input, state and output names are those
-that swift-transformers looks for.
+norms are written so that squares do not overflow in it. docs/coreml.md describes inputs, states
+and output.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from ondevice.export.architecture import (
     layer_tensor,
 )
 from ondevice.export.coreml.weights import Weights, constant, half
+from ondevice.runtime.coreml import MASKED
 
 OPSET = ct.target.iOS18
-# What a masked score gets: far below all others, and its sum with the caller's own mask is still
-# a number of half precision.
-MASKED = -1e4
 # Values inside the program: after the last norm, of all tokens and of the last.
 HIDDEN, LAST_HIDDEN = "hidden", "last_hidden"
 _LEAST = 1e-3  # what norms divide by at least, so that its inverse fits half precision
@@ -222,30 +220,20 @@ class _Decoder:
         """Cosines and sines (tokens, dim / 2) of the positions of the tokens."""
         name = "rotary" if rope == self._arch.rope else "local_rotary"
         if name not in self._tables:
-            begin, end = self._table_rows(rope)
             cos, sin = (
                 mb.slice_by_index(
                     x=constant(half(table, part), part),
-                    begin=mb.concat(values=[begin, 0], axis=0),
-                    end=mb.concat(values=[end, rope.dim // 2], axis=0),
+                    begin=mb.concat(values=[self._before, 0], axis=0),
+                    end=mb.concat(values=[self._total, rope.dim // 2], axis=0),
                 )
                 for part, table in zip(
                     (f"{name}_cos", f"{name}_sin"),
-                    rotary.stacked_tables(rope, self._context),
+                    rotary.tables(rope, self._context),
                     strict=True,
                 )
             )
             self._tables[name] = cos, sin
         return self._tables[name]
-
-    def _table_rows(self, rope: Rope) -> tuple[Any, Any]:
-        """Where the tokens' rows are in the tables; LongRoPE's long ones stand behind the short."""
-        switch = self._arch.rope_switch
-        if rope != self._arch.rope or switch is None or self._context <= switch:
-            return self._before, self._total
-        is_long = mb.cast(x=mb.greater(x=self._total, y=switch), dtype="int32")
-        offset = mb.mul(x=is_long, y=switch)
-        return mb.add(x=self._before, y=offset), mb.add(x=self._total, y=offset)
 
     def _heads(self, values: Any, count: int) -> Any:
         """(1, tokens, count * head_dim) as (1, count, tokens, head_dim)."""
@@ -291,9 +279,3 @@ def _capped(values: Any, cap: float, name: str | None = None, scale: float = 1.0
     given = {} if name is None else {"name": name}
     bounded = mb.tanh(x=_exactly_scaled(values, scale / cap))
     return mb.mul(x=bounded, y=np.float16(cap), **given)
-
-
-def causal_mask(before: int, tokens: int) -> np.ndarray[Any, np.dtype[np.float16]]:
-    """The mask of `tokens` tokens after `before` others, float16 (1, 1, tokens, total)."""
-    seen = np.tri(tokens, before + tokens, k=before, dtype=bool)
-    return np.where(seen, np.float16(0), np.float16(MASKED))[None, None]

@@ -7,7 +7,7 @@ operators: stored weights are exact, activations on Apple's hardware differ by t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ondevice.export.coreml.operators import CONSTANT, OPERATORS
 
 Array = NDArray[Any]
 State = dict[str, Array]
+Observe = Callable[[str, Array], None]
 Precision = Literal["fp32", "fp16"]
 # Operators that give values which they were given.
 _MOVING = {"concat", "expand_dims", "gather", "identity", "reshape", "slice_by_index"}
@@ -66,11 +67,16 @@ class Program:
         }
 
     def run(
-        self, feeds: Mapping[str, Array], state: State | None = None, wanted: Sequence[str] = ()
+        self,
+        feeds: Mapping[str, Array],
+        state: State | None = None,
+        wanted: Sequence[str] = (),
+        observe: Observe | None = None,
     ) -> dict[str, Array]:
         """Outputs by name, floats as float32; states change in place.
 
-        `wanted` names values inside the program that are given too.
+        `wanted` names values inside the program that are given too; `observe` sees what every
+        operator gives.
         Raises `ExportError` for inputs that do not fit.
         """
         missing = [n for n in self.inputs if n not in feeds and n not in (state or {})]
@@ -88,6 +94,9 @@ class Program:
                 self._state(state, op)[_argument(op, "input")] = data
             else:
                 self._apply(op, values)
+                if observe is not None:
+                    for out in op.outputs:
+                        observe(out.name, values[out.name])
             for name in self._last_uses.get(index, ()):
                 if name not in kept:
                     values.pop(name, None)

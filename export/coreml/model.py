@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.export.coreml.decoder import HIDDEN, LAST_HIDDEN, causal_mask
-from ondevice.export.coreml.evaluate import Precision, Program
+from ondevice.export.coreml.decoder import HIDDEN, LAST_HIDDEN
+from ondevice.export.coreml.evaluate import Observe, Precision, Program
 from ondevice.export.coreml.mlpackage import MLPackage
 from ondevice.package import Package
+from ondevice.runtime.coreml import causal_mask
 from ondevice.runtime.engine import limits_of
 
 
@@ -32,17 +33,20 @@ class EvaluatedModel:
 
     def prefill(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits (vocab,) after the last token."""
-        logits: NDArray[np.float32] = self._run(self._many, tokens, ())["logits"][0, -1]
+        logits: NDArray[np.float32] = self._run(self._many, tokens)["logits"][0, -1]
         return logits
 
     def decode(self, token: int) -> NDArray[np.float32]:
         """Logits (vocab,) after the token, from the function that takes one."""
-        logits: NDArray[np.float32] = self._run(self._one, (token,), ())["logits"][0, -1]
+        logits: NDArray[np.float32] = self._run(self._one, (token,))["logits"][0, -1]
         return logits
 
-    def verify(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits (tokens, vocab) after each token: the program gives those of the last."""
-        hidden = self._run(self._many, tokens, (HIDDEN,))[HIDDEN]
+    def verify(self, tokens: Sequence[int], observe: Observe | None = None) -> NDArray[np.float32]:
+        """Logits (tokens, vocab) after each token: the program gives those of the last.
+
+        `observe` sees what every operator of the program gives.
+        """
+        hidden = self._run(self._many, tokens, (HIDDEN,), observe)[HIDDEN]
         logits: NDArray[np.float32] = self._many.run_from({LAST_HIDDEN: hidden})["logits"][0]
         return logits
 
@@ -54,12 +58,16 @@ class EvaluatedModel:
         self.state = {}
 
     def _run(
-        self, program: Program, tokens: Sequence[int], wanted: Sequence[str]
+        self,
+        program: Program,
+        tokens: Sequence[int],
+        wanted: Sequence[str] = (),
+        observe: Observe | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         feeds: dict[str, NDArray[Any]] = {
             "inputIds": np.asarray([tokens], np.int32),
             "causalMask": causal_mask(self.position, len(tokens)),
         }
-        found = program.run(feeds, self.state, wanted)
+        found = program.run(feeds, self.state, wanted, observe)
         self.position += len(tokens)
         return found

@@ -13,7 +13,7 @@ from ondevice.export.recipe import CALIBRATED, Options, Quantizer, Target
 from ondevice.export.source import Source
 from ondevice.progress import Progress
 
-_MEASURED = 2  # calibration windows on which sensitivity is measured
+_MEASURED = 2  # calibration windows, from all over the text, on which sensitivity is measured
 
 
 def make_quantizer(
@@ -31,7 +31,8 @@ def make_quantizer(
     bits = None
     if options.bits is not None and options.mixed:
         low = plain.scheme(LOW, source.architecture.hidden_size)
-        errors = sensitivities(source, windows[:_MEASURED], low, progress)
+        measured = windows[:: max(1, len(windows) // _MEASURED)][:_MEASURED]
+        errors = sensitivities(source, measured, low, progress)
         bits = allocate(_matrices(source), errors, options.bits)
     activations = None
     if options.quantizer in CALIBRATED:

@@ -18,6 +18,7 @@ from ondevice.progress import Progress
 
 if TYPE_CHECKING:
     from ondevice.encoder_package import EncoderPackage
+    from ondevice.export.coreml.check import Check
     from ondevice.export.recipe import Options
     from ondevice.package import Package, Proof
 
@@ -266,15 +267,22 @@ def verify(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Check every byte of a package, and its figures where the checkpoint is given."""
+    """Check every byte of a package, and its figures where the checkpoint is given.
+
+    A Core ML package is evaluated too, also a plain .mlpackage folder of any origin.
+    """
     from ondevice import store
 
+    if package.rstrip("/").endswith(".mlpackage"):
+        _describe_program(Path(package), json)
+        return
     if text is not None and against is None:
         raise RequestError("--text needs --against, the checkpoint to compare with")
     found = store.find(package)
     with output.progress_bar(quiet=json) as progress:
         _check_bytes(found, progress)
         proof = _prove(found, against, text, progress) if against else found.manifest.proof
+        evaluated = _check_program(found) if found.is_coreml else None
     if json:
         proved = dataclasses.asdict(proof) if proof else None
         output.print_json(
@@ -283,11 +291,59 @@ def verify(
                 "files_ok": True,
                 "proof": proved,
                 "proved_now": bool(against),
+                "evaluated": dataclasses.asdict(evaluated) if evaluated else None,
             }
         )
     else:
         print(f"{len(found.manifest.files)} files hold what {found.folder}/ondevice.json says")
         print(f"{'proof' if against else 'recorded proof'}: {models.proof_line(proof)}")
+        if evaluated is not None:
+            _print_check(evaluated)
+
+
+def _describe_program(path: Path, json: bool) -> None:
+    """What a Core ML package of any origin holds, if all its operators can be evaluated."""
+    with _needing_coremltools():
+        from ondevice.export.coreml.check import describe
+        from ondevice.export.coreml.mlpackage import MLPackage
+    functions = describe(MLPackage(path))
+    if json:
+        output.print_json({"package": str(path), "functions": functions})
+        return
+    for name, function in functions.items():
+        operators, states = function["operators"], function["states"]
+        assert isinstance(operators, dict) and isinstance(states, dict)
+        print(
+            f"{name}: {sum(operators.values())} operations of {len(operators)} kinds, all with a "
+            f"reference; {len(states)} states"
+        )
+
+
+def _check_program(package: Package) -> Check:
+    with _needing_coremltools():
+        from ondevice.export.coreml.check import check
+    return check(package)
+
+
+def _print_check(found: Check) -> None:
+    print(
+        f"evaluated on {found.tokens} tokens: largest value {found.largest:,.0f} of 65,504 in "
+        f"{found.largest_in}; half precision gives the same token at {found.same_top}, keys and "
+        f"values within {found.cache_difference:.1%}"
+    )
+    if found.overflowing:
+        print(f"beyond half precision: {', '.join(found.overflowing)}")
+
+
+@contextlib.contextmanager
+def _needing_coremltools() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise RequestError(
+            f"a Core ML package is read with coremltools ({error}); "
+            "install it with: pip install 'ondevice[coreml]'"
+        ) from error
 
 
 def _check_bytes(found: Package, progress: Progress | None) -> None:

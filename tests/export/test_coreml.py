@@ -13,8 +13,6 @@ import pytest
 from checkpoints import LLAMA3, long_rope, random_weights, tiny, write_checkpoint
 from numpy.typing import NDArray
 
-pytest.importorskip("coremltools")
-
 from ondevice.errors import ExportError, OndeviceError
 from ondevice.export import rotary
 from ondevice.export.architecture import EMBEDDING, Architecture, Rope
@@ -45,7 +43,7 @@ ARCHITECTURES = {
     "mistral with a window": tiny("mistral", window=8),
     "phi3": tiny("phi3"),
     "phi3 partial longrope": tiny(
-        "phi3", hidden_size=128, head_dim=32, rope=long_rope(16, original=32), kv_heads=1
+        "phi3", hidden_size=128, head_dim=32, rope=long_rope(16, original=48), kv_heads=1
     ),
     "gemma2": tiny("gemma2", window=8),
     "gemma2 with another scale": tiny("gemma2", attention_scale=24**-0.5),
@@ -243,20 +241,6 @@ def test_functions_share_their_weights_and_declare_what_core_ml_needs(tmp_path: 
             assert [r.upperBound for r in ids.shapeRange.sizeRanges] == [1, CONTEXT]
 
 
-def test_longrope_turns_to_its_long_factors(tmp_path: Path) -> None:
-    """Beyond the original context all positions have the long ones, as transformers does it."""
-    architecture = ARCHITECTURES["phi3 partial longrope"]
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
-    package = export(checkpoint, tmp_path / "out", "coreml-fp16")
-    ids = [*tokens(architecture), *tokens(architecture)[:10]]
-    found = EvaluatedModel(package, "fp32").prefill(ids)
-    source = open_source(checkpoint)
-    from ondevice.export import reference
-
-    expected = reference.logits(source, reference.reference_hidden(source, [ids])[0][-1:])[0]
-    assert np.abs(found - expected).max() < 5e-3  # the tables have half precision
-
-
 # What a checker must see.
 
 
@@ -343,7 +327,7 @@ def test_a_missing_state_write_is_seen(made: Made) -> None:
 
 def test_a_position_off_by_one_is_seen(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the second function alone: rotary positions are relative."""
-    calls, tables = [], rotary.stacked_tables
+    calls, tables = [], rotary.tables
 
     def shifted(rope: Rope, positions: int) -> rotary.Tables:
         calls.append(rope)
@@ -351,15 +335,15 @@ def test_a_position_off_by_one_is_seen(made: Made, monkeypatch: pytest.MonkeyPat
         first = 0 if len(calls) == 1 else 1
         return cos[first : first + positions], sin[first : first + positions]
 
-    monkeypatch.setattr(decoder.rotary, "stacked_tables", shifted)
+    monkeypatch.setattr(decoder.rotary, "tables", shifted)
     assert not made.is_right(made.write("shifted"))
 
 
 def test_a_wrong_rope_base_is_seen(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = rotary.stacked_tables
+    tables = rotary.tables
     monkeypatch.setattr(
         decoder.rotary,
-        "stacked_tables",
+        "tables",
         lambda rope, positions: tables(replace(rope, theta=1.1 * rope.theta), positions),
     )
     assert not made.is_right(made.write("base"))
@@ -402,6 +386,13 @@ def test_a_context_beyond_16_bits_is_refused(tmp_path: Path) -> None:
     architecture = tiny("llama", context_length=65536)
     checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture)
     assert "32767" in refused(checkpoint, tmp_path / "out", context=40000)
+
+
+def test_a_context_beyond_longrope_s_short_factors_is_refused(tmp_path: Path) -> None:
+    architecture = ARCHITECTURES["phi3 partial longrope"]
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture)
+    message = refused(checkpoint, tmp_path / "out", "coreml-fp16", context=100)
+    assert "--context 48 or less" in message
 
 
 def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""Core ML packages of a GGUF file in the reference evaluator: graph, integers, greedy answers.
+
+    python -m benchmarks.coreml MODEL.gguf [--prompts 100]
+
+Exports `coreml-gpu` and `coreml-fp16` in processes of their own (time and peak memory), then
+- compares the stored integers and scales of `coreml-gpu` with those of the `cpu-int4` package;
+- runs a prefill of 64 tokens and 8 decode steps, float32 in the evaluator, against the numpy
+  reference with the package's own weights;
+- answers prompts greedily (16 tokens) in the evaluator, float32, and in onnxruntime with the same
+  weights computed in float32.
+
+Not run on a Mac.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.common import WORK, package_for, print_json
+from benchmarks.export_cost import export
+from benchmarks.parity_gguf import greedy
+from benchmarks.prompts import PROMPTS
+from ondevice.export import reference
+from ondevice.export.coreml.evaluate import Program
+from ondevice.export.coreml.model import EvaluatedModel
+from ondevice.export.coreml.weights import mil_name
+from ondevice.export.source import Source, open_source
+from ondevice.package import Package, open_package
+from ondevice.runtime.model import conversation, load
+from ondevice.runtime.ort import OrtEngine
+
+TARGETS = {"coreml-gpu": "cpu-int4", "coreml-fp16": "cpu-fp32"}  # and the ONNX package beside it
+PREFILL, DECODE, GREEDY = 64, 8, 16
+CONTEXT = 1024
+_FLOAT32 = 1  # MatMulNBits' accuracy level that computes in float32
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one target. Logits: the largest difference to the reference with the same weights."""
+
+    target: str
+    seconds: float
+    peak_mb: int
+    package_mb: int
+    equal_matrices: int | None
+    logit_difference: float
+    same_top: int
+    positions: int
+    prompts: int
+    equal_answers: int
+
+
+class StoredWeights:
+    """A source that reads what a Core ML package holds, as Core ML dequantizes it."""
+
+    def __init__(self, source: Source, program: Program) -> None:
+        self._program = program
+        self.architecture = source.architecture
+        self.tokenizer = source.tokenizer
+
+    def read(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._program.constant(mil_name(name))
+        return values if rows is None else values[rows]
+
+
+def equal_matrices(coreml: Package, other: Package, source: Source) -> int:
+    """How many matrices have the same integers and scales in both packages."""
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor, str(other.folder))
+        for tensor in onnx.load(other.model_file, load_external_data=False).graph.initializer
+    }
+    program, equal = Program(coreml.model_file), 0
+    for name, shape in source.architecture.tensor_shapes().items():
+        if len(shape) == 2:
+            parts = program.stored(mil_name(name))
+            packed = stored[f"{name}.integers"].reshape(shape[0], -1)
+            bits = 8 * packed.shape[1] // shape[1]
+            integers = parts["data"].astype(np.int16) + 2 ** (bits - 1)
+            if bits == 4:
+                packed = np.stack([packed & 15, packed >> 4], axis=2).reshape(shape)
+            scales = stored[f"{name}.scales"]
+            same = np.array_equal(integers, packed) and np.array_equal(parts["scale"], scales)
+            equal += same
+    return equal
+
+
+def short_proof(package: Package, source: Source, text: Sequence[int]) -> tuple[float, int, int]:
+    """The largest difference of logits, equal most probable tokens, positions."""
+    tokens = list(text[: PREFILL + DECODE])
+    model = EvaluatedModel(package, "fp32")
+    found = [model.verify(tokens[:PREFILL])]
+    found += [model.decode(token)[None] for token in tokens[PREFILL:]]
+    program = Program(package.model_file)
+    weights = StoredWeights(source, program)
+    hidden = reference.reference_hidden(weights, [tokens])  # type: ignore[arg-type]
+    expected = reference.logits(weights, hidden[0])  # type: ignore[arg-type]
+    logits = np.concatenate(found)
+    same = int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    return float(np.abs(logits - expected).max()), same, len(tokens)
+
+
+@contextlib.contextmanager
+def in_float32(package: Package) -> Iterator[Package]:
+    """The ONNX package with its products computed in float32."""
+    with TemporaryDirectory(dir=package.folder.parent) as temporary:
+        folder = Path(temporary)
+        for path in package.folder.iterdir():
+            if path.name != package.model_file.name:
+                (folder / path.name).hardlink_to(path)
+        model = onnx.load(package.model_file, load_external_data=False)
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "accuracy_level":
+                    attribute.i = _FLOAT32
+        onnx.save(model, folder / package.model_file.name)
+        yield Package(folder, package.manifest)
+
+
+def equal_answers(coreml: Package, other: Package, count: int, threads: int) -> int:
+    """Of so many prompts, those with the same greedy tokens in both."""
+    equal = 0
+    model = EvaluatedModel(coreml, "fp32")
+    eos = coreml.manifest.text.eos_ids
+    with in_float32(other) as package:
+        engine = OrtEngine(package, threads, CONTEXT)
+        text = load(package, threads=threads, context_length=CONTEXT)
+        asked = PROMPTS[:: len(PROMPTS) // count][:count]
+        for index, prompt in enumerate(asked):
+            tokens = list(text.prepare(conversation(prompt.text)).tokens)
+            ours = greedy(model, tokens, GREEDY, eos)  # type: ignore[arg-type]
+            equal += ours == greedy(engine, tokens, GREEDY, eos)
+            print(f"prompt {index + 1}: {equal} equal", file=sys.stderr)
+    return equal
+
+
+def measure(gguf: Path, target: str, work: Path, prompts: int, threads: int) -> Figures:
+    out = work / f"{gguf.stem}-{target}"
+    kept = work / f"{out.name}.cost.json"
+    if not out.is_dir():
+        command = [sys.executable, "-m", "benchmarks.coreml", str(gguf), "--child", str(out)]
+        done = subprocess.run(
+            [*command, "--target", target], stdout=subprocess.PIPE, text=True, check=True
+        )
+        kept.write_text(done.stdout)
+    cost = json.loads(kept.read_text())
+    package, source = open_package(out), open_source(gguf)
+    other = package_for(gguf, TARGETS[target], work)
+    text = source.tokenizer.encode(Path(__file__).with_name("text.txt").read_text("utf-8"))
+    difference, same, positions = short_proof(package, source, text)
+    return Figures(
+        target,
+        cost["seconds"],
+        round(cost["peak_bytes"] / 1e6),
+        round(package.total_bytes / 1e6),
+        equal_matrices(package, other, source) if target == "coreml-gpu" else None,
+        float(f"{difference:.3g}"),
+        same,
+        positions,
+        prompts,
+        equal_answers(package, other, prompts, threads) if prompts else 0,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("gguf", type=Path)
+    parser.add_argument("--target", choices=TARGETS, action="append")
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for packages")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    targets = options.target or list(TARGETS)
+    if options.child is not None:
+        print_json(asdict(export(options.gguf, targets[0], options.child, None)))
+        return
+    work = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    figures = [
+        asdict(measure(options.gguf, target, work, options.prompts, options.threads))
+        for target in targets
+    ]
+    print_json(figures)
+
+
+if __name__ == "__main__":
+    main()
