@@ -6,6 +6,7 @@ Runs the package through the runtime, the reference through numpy.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -55,11 +56,17 @@ GATES = {
 def check_gate(proof: Proof, target: str, accept: bool) -> Proof:
     """The proof, marked when it is below its target's gate and accepted all the same.
 
-    Raises `ProofError` with the figures otherwise, and for a target that has no gate.
+    Raises `ProofError` with the figures otherwise, for a target that has no gate, and for a
+    package that gives no numbers.
     """
     gate = GATES.get(target)
     if gate is None:
         raise ProofError(f"the target {target!r} has no gate; known: {', '.join(GATES)}")
+    if not math.isfinite(proof.kl_mean + proof.perplexity):
+        raise ProofError(
+            f"the {target} package gives no numbers: a value inside is beyond what it computes in; "
+            "choose another target"
+        )
     if proof.kl_mean <= gate.kl_mean and proof.perplexity_ratio <= gate.perplexity_ratio:
         return proof
     if accept:

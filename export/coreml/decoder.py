@@ -243,7 +243,7 @@ class _Decoder:
     def _linear(self, layer: int, name: str, values: Any) -> Any:
         weights = self._weights
         bias = layer_tensor(layer, f"{name}.bias")
-        given = {"bias": weights.vector(bias)} if bias in weights.source_shapes else {}
+        given = {"bias": weights.vector(bias)} if bias in weights.shapes else {}
         matrix = weights.matrix(layer_tensor(layer, f"{name}.weight"))
         return mb.linear(x=values, weight=matrix, **given)
 

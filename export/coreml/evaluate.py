@@ -155,7 +155,8 @@ class Program:
         if op.outputs[0].name in self._in_place:
             given["in_place"] = True
         try:
-            found = OPERATORS[op.type](**given)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                found = OPERATORS[op.type](**given)
         except (ValueError, IndexError, TypeError, NotImplementedError) as error:
             raise ExportError(
                 f"{self.package.path}: {op.type} that gives {op.outputs[0].name}: {error}"

@@ -36,13 +36,10 @@ class Weights:
     def __init__(self, quantizer: Quantizer, progress: Progress | None = None) -> None:
         self._quantizer = quantizer
         self._progress = progress
-        self._shapes = quantizer.source.architecture.tensor_shapes()
+        self.shapes = quantizer.source.architecture.tensor_shapes()
+        self._matrices = sum(len(shape) == 2 for shape in self.shapes.values())
         self._values: dict[str, Grid | NDArray[np.float16]] = {}
         self._said: dict[str, Any] = {}
-
-    @property
-    def source_shapes(self) -> dict[str, tuple[int, ...]]:
-        return self._shapes
 
     def start_function(self) -> None:
         """Constants said before belong to another function."""
@@ -65,8 +62,7 @@ class Weights:
     def _matrix(self, name: str) -> Grid | NDArray[np.float16]:
         if name not in self._values:
             if self._progress is not None:
-                matrices = [name for name, shape in self._shapes.items() if len(shape) == 2]
-                self._progress("quantizing", len(self._values), len(matrices))
+                self._progress("quantizing", len(self._values), self._matrices)
             self._values[name] = self._read(name)
         return self._values[name]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,11 +15,13 @@ import pytest
 from checkpoints import LLAMA3, long_rope, random_weights, tiny, write_checkpoint
 from numpy.typing import NDArray
 
-from ondevice.errors import ExportError, OndeviceError
+from ondevice import cli
+from ondevice.errors import ExportError, OndeviceError, ProofError
 from ondevice.export import rotary
 from ondevice.export.architecture import EMBEDDING, Architecture, Rope
 from ondevice.export.convert import convert
 from ondevice.export.coreml import decoder
+from ondevice.export.coreml.check import check
 from ondevice.export.coreml.evaluate import Program
 from ondevice.export.coreml.mlpackage import MLPackage
 from ondevice.export.coreml.model import EvaluatedModel
@@ -26,6 +30,7 @@ from ondevice.export.coreml.write import write_mlpackage
 from ondevice.export.recipe import Options, Quantizer, find_target
 from ondevice.export.source import Source, open_source
 from ondevice.package import Package, open_package
+from ondevice.runtime.coreml import causal_mask
 
 PREFILL, DECODE, CONTEXT = 12, 16, 48
 FP32, FP16, CACHE = 5e-5, 0.02, 1e-3  # most that logits, and keys and values, may differ
@@ -359,6 +364,72 @@ def test_squares_beyond_half_precision_are_survived(tmp_path: Path) -> None:
     expected = with_transformers(checkpoint, architecture)
     found = evaluated(package, architecture, "fp16")
     assert (found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).all()
+
+
+def test_the_check_finds_no_fault_in_a_right_package(made: Made) -> None:
+    found = check(open_package(made.folder / "good"))
+    assert found.overflowing == ()
+    assert found.same_top >= found.tokens - 1
+    assert found.cache_difference < 5e-3
+    assert 1 < found.largest < 100
+
+
+def test_the_check_names_what_half_precision_cannot_hold(made: Made, tmp_path: Path) -> None:
+    architecture = tiny("llama")
+    weights = half_weights(architecture)
+    weights["model.layers.0.mlp.down_proj.weight"] *= 30000
+    weights["model.layers.0.mlp.up_proj.weight"] *= 100
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, weights)
+    with pytest.raises(ProofError, match="gives no numbers"):
+        export(checkpoint, tmp_path / "out", "coreml-fp16")
+    good, out = open_package(made.folder / "good"), tmp_path / "unproved"
+    out.mkdir()
+    write_mlpackage(Quantizer(open_source(checkpoint), find_target("coreml-fp16")), out, CONTEXT)
+    shutil.copy(good.tokenizer_file, out)
+    found = check(Package(out, good.manifest))
+    assert found.overflowing and found.largest_in in found.overflowing
+
+
+def test_rotary_angles_in_half_precision_are_seen_late_in_the_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions above 2,048 are no numbers of half precision, nor are their angles."""
+
+    def computed(rope: Rope, positions: int) -> rotary.Tables:
+        frequencies = rope.theta ** (-np.arange(0, rope.dim, 2) / rope.dim)
+        angles = np.outer(np.arange(positions), frequencies).astype(np.float16)
+        return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+    architecture = tiny("llama", context_length=4096)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
+    source, late = open_source(checkpoint), 3001
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    states = []
+    for folder in (right, wrong):
+        folder.mkdir()
+        write_mlpackage(Quantizer(source, find_target("coreml-fp16")), folder, 4096)
+        program = Program(folder / "model.mlpackage", "decode")
+        state = program.make_state()
+        feeds = {"inputIds": np.array([[5]], np.int32), "causalMask": causal_mask(late, 1)}
+        program.run(feeds, state)
+        states.append(state["keyCache"][:, :, late])
+        monkeypatch.setattr(decoder.rotary, "tables", computed)
+    assert np.abs(states[0] - states[1]).max() > 0.5
+
+
+# The command.
+
+
+def test_verify_evaluates_packages(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.folder / "good"
+    assert cli.run(["verify", str(folder)]) == 0
+    assert "half precision gives the same token at" in capsys.readouterr().out
+    assert cli.run(["verify", f"{folder}/model.mlpackage", "--json"]) == 0
+    functions = json.loads(capsys.readouterr().out)["functions"]
+    assert set(functions) == {"main", "decode"}
+    assert functions["main"]["inputs"] == ["inputIds", "causalMask"]
+    assert cli.run(["verify", f"{folder}/other.mlpackage"]) == 2
+    assert "is no Core ML package" in capsys.readouterr().err
 
 
 # What cannot be.
