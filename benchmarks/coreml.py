@@ -7,7 +7,7 @@ Exports `coreml-gpu` and `coreml-fp16` in processes of their own (time and peak 
 - runs a prefill of 64 tokens and 8 decode steps, float32 in the evaluator, against the numpy
   reference with the package's own weights;
 - answers prompts greedily (16 tokens) in the evaluator, float32, and in onnxruntime with the same
-  weights computed in float32.
+  weights, computed in float32.
 
 Not run on a Mac.
 """
@@ -114,7 +114,10 @@ def short_proof(package: Package, source: Source, text: Sequence[int]) -> tuple[
 
 @contextlib.contextmanager
 def in_float32(package: Package) -> Iterator[Package]:
-    """The ONNX package with its products computed in float32."""
+    """The ONNX package with its products computed in float32, floats rounded to half precision.
+
+    So are those of a Core ML package. Scales of quantized matrices have half precision anyway.
+    """
     with TemporaryDirectory(dir=package.folder.parent) as temporary:
         folder = Path(temporary)
         for path in package.folder.iterdir():
@@ -125,8 +128,22 @@ def in_float32(package: Package) -> Iterator[Package]:
             for attribute in node.attribute:
                 if attribute.name == "accuracy_level":
                     attribute.i = _FLOAT32
+        if package.manifest.recipe.quantization is None:
+            _round_floats(model, folder)
         onnx.save(model, folder / package.model_file.name)
         yield Package(folder, package.manifest)
+
+
+def _round_floats(model: onnx.ModelProto, folder: Path) -> None:
+    """Round every float32 initializer; those of the data file in a copy of it."""
+    data = folder / "model.onnx.data"
+    values = np.fromfile(data, np.float32)
+    data.unlink()
+    values.astype(np.float16).astype(np.float32).tofile(data)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.external_data:
+            inline = onnx.numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(inline, tensor.name))
 
 
 def equal_answers(coreml: Package, other: Package, count: int, threads: int) -> int:

@@ -210,6 +210,7 @@ def _answers(
             future = _next(client, ready, address)
             record = _record(future, under_way[future])
             if record is None:
+                _require_worker(client, address)
                 future.add_done_callback(ready.put)
                 continue
             del under_way[future]
@@ -229,10 +230,24 @@ def _next(client: Client, ready: queue.SimpleQueue[Future], address: str) -> Fut
         if client.status != "running" and alone >= CONNECT_S:
             raise EngineError(_GONE)
         if alone >= WORKERS_S:
-            raise EngineError(
-                f"no worker is left at {address}; what was answered is kept: start workers and "
-                "run the same command again"
-            )
+            raise _nobody_left(address)
+
+
+def _require_worker(client: Client, address: str) -> None:
+    """Raise `EngineError` unless a worker is there, or comes in time, to make an answer again that
+    was lost: the client may take it for finished until then."""
+    try:
+        if client.status == "running":
+            client.wait_for_workers(1, timeout=WORKERS_S)
+    except TimeoutError as error:
+        raise _nobody_left(address) from error
+
+
+def _nobody_left(address: str) -> EngineError:
+    return EngineError(
+        f"no worker is left at {address}; what was answered is kept: start workers and run the "
+        "same command again"
+    )
 
 
 def _workers(client: Client) -> dict[str, Any]:

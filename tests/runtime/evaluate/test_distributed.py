@@ -177,6 +177,24 @@ def test_when_no_worker_is_left_the_answers_are_kept_and_a_later_run_goes_on(
     assert len(records.read(file)) == len(EXAMPLES)
 
 
+def test_an_answer_lost_with_the_last_worker_is_not_waited_for(
+    tiny_package: Package, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may take it for finished, and it cannot be fetched any more."""
+    task, name = asked(tiny_package)
+    cluster.need(1)
+
+    def kill_all(done: int) -> None:
+        if done == 2:
+            end(cluster.workers[0])
+            monkeypatch.setattr(distributed, "WORKERS_S", 2.0)
+            monkeypatch.setattr(distributed, "_record", lambda future, example_id: None)
+
+    with pytest.raises(EngineError, match="no worker is left"):
+        out = tmp_path / "answers.jsonl"
+        distributed.collect(task, name, EXAMPLES, out, cluster.address, progress(kill_all))
+
+
 def test_a_scheduler_that_dies_in_the_middle_is_one_line_and_answers_are_kept(
     tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
