@@ -20,11 +20,11 @@ from ondevice.bundle.stage import Stage, make_stage
 # Libraries that something mentions but no program of ours uses: training, plots, clusters, tests,
 # other formats. docs/packaging.md says what the larger ones are worth.
 EXCLUDED = (
-    "IPython", "PIL", "PyInstaller", "_pytest", "accelerate", "dask", "distributed", "docutils",
-    "fontTools", "hypothesis", "llama_cpp", "lxml", "markdown_it", "matplotlib", "mypy", "numba",
-    "numpy.f2py", "numpy.testing", "onnxruntime_genai", "pandas", "pip", "playwright",
-    "pydantic.v1", "pygments", "pytest", "ruff", "safetensors", "scipy", "sentencepiece",
-    "setuptools", "sklearn", "torch", "tornado", "transformers", "wheel",
+    "IPython", "PIL", "PyInstaller", "_pytest", "accelerate", "coremltools", "dask", "distributed",
+    "docutils", "fontTools", "hypothesis", "llama_cpp", "lxml", "markdown_it", "matplotlib",
+    "mypy", "numba", "numpy.f2py", "numpy.testing", "onnxruntime_genai", "pandas", "pip",
+    "playwright", "pydantic.v1", "pygments", "pytest", "ruff", "safetensors", "scipy",
+    "sentencepiece", "setuptools", "sklearn", "torch", "tornado", "transformers", "wheel",
     # of the standard library
     "distutils", "doctest", "ensurepip", "idlelib", "lib2to3", "pydoc", "pydoc_data", "tkinter",
     "turtledemo", "unittest",

@@ -223,7 +223,8 @@ def test_what_static_graphs_cannot_say_is_refused(
         ("npu-int8", Options(block=32), "so --block has no place"),
         ("npu-int8", Options(activation_bits=4), "choose 8 or 16"),
         ("npu-int8", Options(context=0), "--context 0 cannot be"),
-        ("cpu-int8", Options(context=64), "are for --target npu-int8"),
+        ("cpu-int8", Options(context=64), "is for --target npu-int8, coreml-gpu"),
+        ("coreml-gpu", Options(activation_bits=8), "is for --target npu-int8"),
     ],
 )
 def test_options_that_do_not_go_with_the_target_are_named(
