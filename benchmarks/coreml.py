@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +27,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+import ondevice
 from benchmarks.common import WORK, package_for, print_json
-from benchmarks.export_cost import export
+from benchmarks.export_cost import export_in_child
 from benchmarks.parity_gguf import greedy
 from benchmarks.prompts import PROMPTS
 from ondevice.export import reference
@@ -38,8 +38,7 @@ from ondevice.export.coreml.model import EvaluatedModel
 from ondevice.export.coreml.weights import mil_name
 from ondevice.export.source import Source, open_source
 from ondevice.package import Package, open_package
-from ondevice.runtime.model import conversation, load
-from ondevice.runtime.ort import OrtEngine
+from ondevice.runtime.model import conversation
 
 TARGETS = {"coreml-gpu": "cpu-int4", "coreml-fp16": "cpu-fp32"}  # and the ONNX package beside it
 PREFILL, DECODE, GREEDY = 64, 8, 16
@@ -151,14 +150,15 @@ def equal_answers(coreml: Package, other: Package, count: int, threads: int) -> 
     equal = 0
     model = EvaluatedModel(coreml, "fp32")
     eos = coreml.manifest.text.eos_ids
-    with in_float32(other) as package:
-        engine = OrtEngine(package, threads, CONTEXT)
-        text = load(package, threads=threads, context_length=CONTEXT)
+    with (
+        in_float32(other) as package,
+        ondevice.load(package, threads=threads, context_length=CONTEXT) as onnx_model,
+    ):
         asked = PROMPTS[:: len(PROMPTS) // count][:count]
         for index, prompt in enumerate(asked):
-            tokens = list(text.prepare(conversation(prompt.text)).tokens)
+            tokens = list(onnx_model.prepare(conversation(prompt.text)).tokens)
             ours = greedy(model, tokens, GREEDY, eos)  # type: ignore[arg-type]
-            equal += ours == greedy(engine, tokens, GREEDY, eos)
+            equal += ours == greedy(onnx_model.engine, tokens, GREEDY, eos)
             print(f"prompt {index + 1}: {equal} equal", file=sys.stderr)
     return equal
 
@@ -167,11 +167,7 @@ def measure(gguf: Path, target: str, work: Path, prompts: int, threads: int) -> 
     out = work / f"{gguf.stem}-{target}"
     kept = work / f"{out.name}.cost.json"
     if not out.is_dir():
-        command = [sys.executable, "-m", "benchmarks.coreml", str(gguf), "--child", str(out)]
-        done = subprocess.run(
-            [*command, "--target", target], stdout=subprocess.PIPE, text=True, check=True
-        )
-        kept.write_text(done.stdout)
+        kept.write_text(json.dumps(asdict(export_in_child(gguf, target, out, None))))
     cost = json.loads(kept.read_text())
     package, source = open_package(out), open_source(gguf)
     other = package_for(gguf, TARGETS[target], work)
@@ -198,16 +194,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--work", type=Path, default=WORK, help="folder for packages")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     targets = options.target or list(TARGETS)
-    if options.child is not None:
-        print_json(asdict(export(options.gguf, targets[0], options.child, None)))
-        return
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     figures = [
-        asdict(measure(options.gguf, target, work, options.prompts, options.threads))
+        asdict(measure(options.gguf.resolve(), target, work, options.prompts, options.threads))
         for target in targets
     ]
     print_json(figures)

@@ -39,6 +39,7 @@ from ondevice.package import (
     write_manifest,
 )
 from ondevice.progress import Progress
+from ondevice.runtime.coreml import needing_coremltools
 
 TARGETS = tuple(_TARGETS)
 _TOOLS = ("gguf", "numpy", "onnx", "onnx-ir", "onnxruntime")
@@ -84,11 +85,9 @@ def convert(
             licence=licence or origin.licence,
         )
         shape = _shape(opened)
-        if chosen.graph == "npu":
-            recipe = _write_static(opened, chosen, options, work.package, progress)
-            shape = dataclasses.replace(shape, context_length=_context(opened, options, CONTEXT))
-        elif chosen.graph == "coreml":
-            recipe, context = _write_coreml(opened, chosen, options, work.package, progress)
+        if chosen.graph != "onnx":
+            write = {"npu": _write_static, "coreml": _write_coreml}[chosen.graph]
+            recipe, context = write(opened, chosen, options, work.package, progress)
             shape = dataclasses.replace(shape, context_length=context)
         else:
             quantizer = make_quantizer(opened, chosen, options, progress)
@@ -130,7 +129,8 @@ def _tools() -> dict[str, str]:
 
 def _write_static(
     source: Source, target: Target, options: Options, folder: Path, progress: Progress | None
-) -> Recipe:
+) -> tuple[Recipe, int]:
+    """What the package says of its weights, and the positions of its KV cache."""
     text = None if options.calibration is None else read_text(options.calibration)
     bits = options.activation_bits or 16
     context = _context(source, options, CONTEXT)
@@ -139,35 +139,42 @@ def _write_static(
     )
     how = f"int8 per row, activations of {bits} bits"
     sha256 = options.calibration_sha256 or hashlib.sha256(calibration_text().encode()).hexdigest()
-    return Recipe(
+    recipe = Recipe(
         target.name,
         written.bits_per_weight,
         {how: written.matrices},
         written.errors,
         Quantization(8, 8, source.architecture.hidden_size, True, "search", sha256),
     )
+    return recipe, context
 
 
 def _write_coreml(
     source: Source, target: Target, options: Options, folder: Path, progress: Progress | None
 ) -> tuple[Recipe, int]:
-    """What the package says of its weights, and the positions of its KV cache."""
-    try:
+    """As `_write_static`."""
+    with needing_coremltools(f"--target {target.name}", ExportError):
         from ondevice.export.coreml import write
-    except ImportError as error:
-        raise ExportError(
-            f"--target {target.name} needs coremltools ({error}); "
-            "install it with: pip install 'ondevice[coreml]'"
-        ) from error
-    quantizer = make_quantizer(source, target, options, progress)
     context = _context(source, options, write.CONTEXT)
+    quantizer = make_quantizer(source, target, options, progress)
     write.write_mlpackage(quantizer, folder, context, progress)
     return _recipe(quantizer), context
 
 
 def _context(source: Source, options: Options, default: int) -> int:
-    """Positions that a KV cache of fixed length holds."""
-    return min(options.context or default, source.architecture.context_length)
+    """Positions that a KV cache of fixed length holds.
+
+    Raises `ExportError` for more than LongRoPE's short factors reach: programs of one set of
+    rotary tables hold no others.
+    """
+    arch = source.architecture
+    context = min(options.context or default, arch.context_length)
+    if arch.rope_switch is not None and context > arch.rope_switch:
+        raise ExportError(
+            f"LongRoPE beyond {arch.rope_switch} tokens needs other graphs; "
+            f"choose --context {arch.rope_switch} or less"
+        )
+    return context
 
 
 def _recipe(quantizer: Quantizer) -> Recipe:

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 from ondevice.export.architecture import Architecture
-from ondevice.export.onnx_graph import MODEL_FILE
 from ondevice.export.source import TokenizerFiles
+from ondevice.package import ONNX_MODEL
 
 
 def write_genai_config(folder: Path, arch: Architecture, tokenizer: TokenizerFiles) -> None:
@@ -26,7 +26,7 @@ def _model(arch: Architecture, tokenizer: TokenizerFiles) -> dict[str, object]:
     eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else 0
     decoder = {
         "session_options": {"provider_options": []},
-        "filename": MODEL_FILE,
+        "filename": ONNX_MODEL,
         "head_size": arch.head_dim,
         "hidden_size": arch.hidden_size,
         "num_attention_heads": arch.heads,

@@ -19,9 +19,9 @@ from ondevice.export.nodes import CONTRIB, Nodes, graph_input
 from ondevice.export.onnx_attention import Attention, check_attention
 from ondevice.export.onnx_matmul import Projections
 from ondevice.export.recipe import Quantizer
+from ondevice.package import ONNX_MODEL
 from ondevice.progress import Progress
 
-MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 
 
@@ -36,7 +36,7 @@ def write_graph(
     check_attention(quantizer.source.architecture)
     with ExternalData(folder / DATA_FILE) as weights:
         matrices = Matrices(quantizer, weights)
-        ir.save(_Decoder(quantizer, weights, matrices).model(), folder / MODEL_FILE)
+        ir.save(_Decoder(quantizer, weights, matrices).model(), folder / ONNX_MODEL)
         matrices.fill(journal, progress)
 
 

@@ -21,6 +21,7 @@ from ondevice.export.layers import LayeredPackage
 from ondevice.export.source import Source
 from ondevice.package import Package, Proof
 from ondevice.progress import Progress
+from ondevice.runtime.coreml import needing_coremltools
 from ondevice.runtime.device import instruction_sets, usable_cores
 from ondevice.runtime.engine import Engine
 from ondevice.runtime.engines import open_engine
@@ -175,13 +176,8 @@ def _engine(package: Package, context_length: int) -> Engine | EvaluatedModel:
     """What runs a package on this machine."""
     if not package.is_coreml:
         return open_engine(package, threads=usable_cores(), context_length=context_length)
-    try:
+    with needing_coremltools("the proof of a Core ML package", ProofError):
         from ondevice.export.coreml.model import EvaluatedModel
-    except ImportError as error:
-        raise ProofError(
-            f"a Core ML package is proved with coremltools' descriptions ({error}); "
-            "install them with: pip install 'ondevice[coreml]'"
-        ) from error
     return EvaluatedModel(package)
 
 

@@ -371,7 +371,7 @@ class Quantizer:
         search = self.method != "rtn"
         if bits == 8 and self.target.bits == 4:
             whole = [size for size in _HIGH_BLOCKS if columns % size == 0]
-            return Scheme(bits, max(self.block, *whole, 0), True, search)
+            return Scheme(bits, max([self.block, *whole]), True, search)
         return Scheme(bits, self.block, self.symmetric, search)
 
     def _round(

@@ -158,6 +158,11 @@ class Manifest:
     proof: Proof | None = None
     format_version: int = FORMAT_VERSION
 
+    @property
+    def is_coreml(self) -> bool:
+        """Whether Core ML runs it, and not onnxruntime."""
+        return self.recipe.target.startswith("coreml-")
+
     def content_hashes(self) -> dict[str, str]:
         """SHA-256 by file: what `models.lock` records."""
         return {name: info.sha256 for name, info in sorted(self.files.items())}
@@ -178,7 +183,7 @@ class Package:
     @property
     def is_coreml(self) -> bool:
         """Whether Core ML runs it, and not onnxruntime."""
-        return _is_coreml(self.manifest)
+        return self.manifest.is_coreml
 
     @property
     def tokenizer_file(self) -> Path:
@@ -352,12 +357,8 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     )
 
 
-def _is_coreml(manifest: Manifest) -> bool:
-    return manifest.recipe.target.startswith("coreml-")
-
-
 def _require(folder: Path, manifest: Manifest) -> None:
-    model = f"{COREML_MODEL}/Manifest.json" if _is_coreml(manifest) else ONNX_MODEL
+    model = f"{COREML_MODEL}/Manifest.json" if manifest.is_coreml else ONNX_MODEL
     needed = {model, "tokenizer.json"}
     if manifest.text.chat_template:
         needed.add("chat_template.jinja")

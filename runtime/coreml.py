@@ -5,16 +5,17 @@ Knows the inputs, states and output of our programs (docs/coreml.md), nothing ab
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.errors import EngineError, RequestError
+from ondevice.errors import EngineError, OndeviceError, RequestError
 from ondevice.package import Package
-from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
+from ondevice.runtime.engine import CacheEngine, Logits, limits_of
 from ondevice.runtime.ort import token_ids
 
 UNITS = ("CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY", "ALL")  # coremltools' names of compute units
@@ -25,7 +26,7 @@ MASKED = -1e4
 _CHUNK = 512  # tokens of a prompt run at a time: scores grow with their square
 
 
-class CoremlEngine:
+class CoremlEngine(CacheEngine):
     """One function of a package and its state; a KV cache of a fixed length.
 
     Raises `EngineError` elsewhere than on macOS 15, without coremltools, and for a package that
@@ -44,41 +45,17 @@ class CoremlEngine:
     def name(self) -> str:
         return "coreml"
 
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    @property
-    def hidden(self) -> Hidden | None:
-        return None
-
     def prefill(self, tokens: Sequence[int]) -> Logits:
         ids = token_ids(tokens, self._limits.vocab_size)
-        total = self._position + len(ids)
-        if total > self._limits.context_length:
-            raise RequestError(
-                f"{total} tokens do not fit into a context of {self._limits.context_length}"
-            )
+        self._require_room(len(ids))
         logits = np.empty(0, np.float32)
         for start in range(0, len(ids), _CHUNK):
             logits = self._run(ids[start : start + _CHUNK])
         return logits
 
-    def decode(self, token: int) -> Logits:
-        return self.prefill((token,))
-
     def verify(self, tokens: Sequence[int]) -> Logits:
         """A token at a time: the program gives the logits of the last."""
         return np.stack([self.decode(token) for token in tokens])
-
-    def rewind(self, position: int) -> None:
-        if not 0 <= position <= self._position:
-            raise ValueError(f"cannot rewind to {position} from {self._position}")
-        self._position = position
 
     def snapshot(self) -> bytes:
         states = [self._state.read_state(name) for name in STATES]
@@ -123,6 +100,17 @@ def causal_mask(before: int, tokens: int) -> NDArray[np.float16]:
     return np.where(seen, np.float16(0), np.float16(MASKED))[None, None]
 
 
+@contextlib.contextmanager
+def needing_coremltools(what: str, error: type[OndeviceError]) -> Iterator[None]:
+    """Around an import: without coremltools, raise `error` that says how `what` gets it."""
+    try:
+        yield
+    except ImportError as missing:
+        raise error(
+            f"{what} needs coremltools ({missing}); install it with: pip install 'ondevice[coreml]'"
+        ) from missing
+
+
 def _load(package: Package, units: str) -> Any:
     name = package.manifest.name
     if units not in UNITS:
@@ -132,13 +120,8 @@ def _load(package: Package, units: str) -> Any:
             f"{name} is a Core ML package, which runs on a Mac; 'ondevice verify' checks it here, "
             "and --target cpu-int4 makes a package for this machine"
         )
-    try:
+    with needing_coremltools("a Core ML package", EngineError):
         import coremltools
-    except ImportError as error:
-        raise EngineError(
-            f"a Core ML package needs coremltools ({error}); "
-            "install it with: pip install 'ondevice[coreml]'"
-        ) from error
     try:
         return coremltools.models.MLModel(
             str(package.model_file),

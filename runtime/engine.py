@@ -86,3 +86,46 @@ class Engine(Protocol):
         """Put a snapshot back; `position` becomes the snapshot's."""
 
     def close(self) -> None: ...
+
+
+class CacheEngine:
+    """What engines share that count the tokens of one KV cache: they set limits and position."""
+
+    _limits: Limits
+    _position: int
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def hidden(self) -> Hidden | None:
+        return None
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        raise NotImplementedError
+
+    def decode(self, token: int) -> Logits:
+        return self.prefill((token,))
+
+    def rewind(self, position: int) -> None:
+        self._require_filled(position)
+        self._position = position
+
+    def _require_filled(self, position: int) -> None:
+        """Raise `ValueError` for a position that the KV cache does not reach."""
+        if not 0 <= position <= self._position:
+            raise ValueError(f"cannot rewind to {position} from {self._position}")
+
+    def _require_room(self, tokens: int) -> int:
+        """The tokens in the KV cache with so many more; `RequestError` when it cannot hold them."""
+        total = self._position + tokens
+        if total > self._limits.context_length:
+            raise RequestError(
+                f"{total} tokens do not fit into a context of {self._limits.context_length}"
+            )
+        return total

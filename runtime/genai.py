@@ -13,12 +13,12 @@ import numpy as np
 
 from ondevice.errors import EngineError, PackageError, RequestError
 from ondevice.package import Package
-from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
+from ondevice.runtime.engine import CacheEngine, Logits, limits_of
 from ondevice.runtime.ort import token_ids
 from ondevice.runtime.rope_switch import RopeSwitch
 
 
-class GenaiEngine:
+class GenaiEngine(CacheEngine):
     """One onnxruntime-genai generator, driven token by token."""
 
     def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
@@ -30,18 +30,6 @@ class GenaiEngine:
     @property
     def name(self) -> str:
         return "genai"
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    @property
-    def hidden(self) -> Hidden | None:
-        return None
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         total = self._position + len(tokens)
@@ -66,15 +54,11 @@ class GenaiEngine:
         last: Logits = logits.reshape(-1, logits.shape[-1])[-1].copy()
         return last
 
-    def decode(self, token: int) -> Logits:
-        return self.prefill((token,))
-
     def verify(self, tokens: Sequence[int]) -> Logits:
         return np.stack([self.decode(token) for token in tokens])
 
     def rewind(self, position: int) -> None:
-        if not 0 <= position <= self._position:
-            raise ValueError(f"cannot rewind to {position} from {self._position}")
+        self._require_filled(position)
         if position != self._position:
             self._generator.rewind_to(position)
         self._position = position

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ondevice.errors import EngineError, RequestError
-from ondevice.runtime.engine import Hidden, Limits, Logits
+from ondevice.runtime.engine import CacheEngine, Limits, Logits
 
 BATCH = 512
 VERIFY_BATCH = 128  # bounds the buffer of logits: 128 rows of 152k floats are 78 MB
@@ -53,7 +53,7 @@ def version() -> str | None:
         return None
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(CacheEngine):
     """One GGUF model with a KV cache for one sequence, on the processor.
 
     `context_length` None takes the length the model was trained with. Raises `EngineError`
@@ -79,19 +79,6 @@ class LlamaCppEngine:
         vocab = self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(self._model))
         self._limits = Limits(int(self._lib.llama_n_ctx(self._context)), int(vocab))
 
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def position(self) -> int:
-        """Tokens in the KV cache."""
-        return self._position
-
-    @property
-    def hidden(self) -> Hidden | None:
-        return None
-
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """Append a prompt; logits (vocab,) after its last token."""
         self._check(tokens)
@@ -100,10 +87,6 @@ class LlamaCppEngine:
             self._run(part, every=False)
         rows = self._rows(1)
         return rows.reshape(-1)
-
-    def decode(self, token: int) -> Logits:
-        """Append one token; logits (vocab,) for the next."""
-        return self.prefill((token,))
 
     def verify(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits (len(tokens), vocab), one row after each."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ondevice.errors import EngineError, RequestError
 from ondevice.package import Package
-from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
+from ondevice.runtime.engine import CacheEngine, Logits, limits_of
 from ondevice.runtime.ort import open_session, token_ids
 
 PREFILL_FILE = "prefill.onnx"
@@ -29,7 +29,7 @@ _HIDDEN = np.float32(-3e4)  # in the mask; fp16 still holds it
 _Floats = NDArray[np.float32]
 
 
-class NpuEngine:
+class NpuEngine(CacheEngine):
     """Two sessions on one KV cache of a fixed length."""
 
     def __init__(self, package: Package, threads: int, context_length: int | None = None) -> None:
@@ -58,32 +58,12 @@ class NpuEngine:
         """The execution provider that was asked for."""
         return self._providers[0] if isinstance(self._providers[0], str) else self._providers[0][0]
 
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    @property
-    def hidden(self) -> Hidden | None:
-        return None
-
     def prefill(self, tokens: Sequence[int]) -> Logits:
         last: Logits = self._run(tokens)[-1][-1]
         return last
 
-    def decode(self, token: int) -> Logits:
-        return self.prefill((token,))
-
     def verify(self, tokens: Sequence[int]) -> Logits:
         return np.concatenate(self._run(tokens))
-
-    def rewind(self, position: int) -> None:
-        if not 0 <= position <= self._position:
-            raise ValueError(f"cannot rewind to {position} from {self._position}")
-        self._position = position
 
     def snapshot(self) -> bytes:
         used = [buffer[:, : self._position] for buffer in self._cache.values()]
@@ -108,11 +88,7 @@ class NpuEngine:
 
     def _run(self, tokens: Sequence[int]) -> list[Logits]:
         """Logits (tokens, vocab) of each part that went through a graph together."""
-        total = self._position + len(tokens)
-        if total > self._limits.context_length:
-            raise RequestError(
-                f"{total} tokens do not fit into a context of {self._limits.context_length}"
-            )
+        self._require_room(len(tokens))
         ids = token_ids(tokens, self._limits.vocab_size)
         size = 1 if len(ids) == 1 else self._chunk
         return [self._step(ids[start : start + size], size) for start in range(0, len(ids), size)]

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from ondevice.errors import EngineError, RequestError
 from ondevice.package import ModelShape, Package
-from ondevice.runtime.engine import Hidden, Limits, Logits, limits_of
+from ondevice.runtime.engine import CacheEngine, Hidden, Logits, limits_of
 from ondevice.runtime.rope_switch import RopeSwitch
 
 _LOG_FATAL = 4
 
 
-class OrtEngine:
+class OrtEngine(CacheEngine):
     """One onnxruntime session with one KV cache.
 
     threads: intra-op threads; onnxruntime's own default is not to be trusted.
@@ -55,30 +55,14 @@ class OrtEngine:
         return "ort"
 
     @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    @property
     def hidden(self) -> Hidden | None:
         return self._hidden
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         return self._run(tokens, 1).reshape(-1)
 
-    def decode(self, token: int) -> Logits:
-        return self._run((token,), 1).reshape(-1)
-
     def verify(self, tokens: Sequence[int]) -> Logits:
         return self._run(tokens, len(tokens))
-
-    def rewind(self, position: int) -> None:
-        if not 0 <= position <= self._position:
-            raise ValueError(f"cannot rewind to {position} from {self._position}")
-        self._position = position
 
     def snapshot(self) -> bytes:
         if not self._position:
@@ -114,11 +98,7 @@ class OrtEngine:
         self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def _run(self, tokens: Sequence[int], num_logits: int) -> Logits:
-        total = self._position + len(tokens)
-        if total > self._limits.context_length:
-            raise RequestError(
-                f"{total} tokens do not fit into a context of {self._limits.context_length}"
-            )
+        total = self._require_room(len(tokens))
         ids = token_ids(tokens, self._limits.vocab_size)[None]
         if self._rope.due(self._position, tokens):
             ids = np.concatenate([[self._rope.before(self._position)], ids], axis=1)

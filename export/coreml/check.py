@@ -14,13 +14,13 @@ import numpy as np
 from ondevice.export.coreml.evaluate import Program
 from ondevice.export.coreml.mlpackage import MLPackage
 from ondevice.export.coreml.model import EvaluatedModel
+from ondevice.export.coreml.weights import HALF_TOP
 from ondevice.export.quantize.calibrate import calibration_text
 from ondevice.package import Package
 from ondevice.runtime.coreml import STATES
 from ondevice.runtime.tokenizer import Tokenizer
 
 TOKENS = 64
-HALF_TOP = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,11 @@ def describe(package: MLPackage) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for function in package.functions:
         program = Program(package, function)
+        states = {state.name: list(state.shape) for state in package.states(function)}
         found[function] = {
             "operators": dict(sorted(program.operators.items())),
-            "inputs": [name for name in program.inputs if name not in program.make_state()],
+            "inputs": [name for name in program.inputs if name not in states],
             "outputs": list(program.outputs),
-            "states": {state.name: list(state.shape) for state in package.states(function)},
+            "states": states,
         }
     return found

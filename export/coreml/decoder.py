@@ -60,7 +60,6 @@ def build_program(arch: Architecture, weights: Weights, function: Function) -> t
     else:
         tokens = count = function.tokens
     cache = (arch.layers, arch.kv_heads, function.context, arch.head_dim)
-    weights.start_function()
 
     @mb.program(  # type: ignore[untyped-decorator]
         input_specs=[
@@ -98,7 +97,8 @@ class _Decoder:
         self._masks[0] = mask
         self._total = mb.gather(x=mb.shape(x=mask), indices=3, axis=0)
         self._before = mb.sub(x=self._total, y=mb.gather(x=mb.shape(x=ids), indices=1, axis=0))
-        hidden = mb.gather(x=self._weights.matrix(EMBEDDING), indices=ids, axis=0)
+        embedding = self._weights.matrix(EMBEDDING)
+        hidden = mb.gather(x=embedding, indices=ids, axis=0)
         hidden = _exactly_scaled(hidden, arch.embedding_scale)
         for layer in range(arch.layers):
             hidden = self._layer(layer, hidden)
@@ -110,10 +110,10 @@ class _Decoder:
             end_mask=[False, True, False],
             name=LAST_HIDDEN,
         )
-        head = EMBEDDING if arch.tied_embeddings else HEAD
+        head = embedding if arch.tied_embeddings else self._weights.matrix(HEAD)
         if not arch.logit_softcap:
-            return mb.linear(x=last, weight=self._weights.matrix(head), name="logits")
-        scores = mb.linear(x=last, weight=self._weights.matrix(head))
+            return mb.linear(x=last, weight=head, name="logits")
+        scores = mb.linear(x=last, weight=head)
         return _capped(scores, arch.logit_softcap, "logits")
 
     def _layer(self, layer: int, hidden: Any) -> Any:

@@ -106,12 +106,7 @@ class Program:
         """Outputs that follow from some values inside the program and its constants alone."""
         known: dict[str, Any] = dict(values)
         for op in self._block.operations:
-            names = [
-                part.name
-                for bound in op.inputs.values()
-                for part in bound.arguments
-                if part.WhichOneof("binding") == "name" and not self._is_constant(part.name)
-            ]
+            names = [name for name in _reads(op) if not self._is_constant(name)]
             if names and all(name in known for name in names) and op.outputs[0].name not in known:
                 self._apply(op, known)
         return {name: known[name] for name in self.outputs}
@@ -191,6 +186,12 @@ class Program:
         return state
 
 
+def _reads(op: Any) -> list[str]:
+    """The names of the values that an operation reads."""
+    parts = (part for bound in op.inputs.values() for part in bound.arguments)
+    return [part.name for part in parts if part.WhichOneof("binding") == "name"]
+
+
 def _argument(op: Any, name: str) -> str:
     found: str = op.inputs[name].arguments[0].name
     return found
@@ -204,13 +205,7 @@ def _wide(value: Any) -> Any:
 
 def _last_uses(block: Any) -> dict[int, set[str]]:
     """Which values nothing reads after each operation."""
-    last = {
-        part.name: index
-        for index, op in enumerate(block.operations)
-        for bound in op.inputs.values()
-        for part in bound.arguments
-        if part.WhichOneof("binding") == "name"
-    }
+    last = {name: index for index, op in enumerate(block.operations) for name in _reads(op)}
     found: dict[int, set[str]] = {}
     for name, index in last.items():
         found.setdefault(index, set()).add(name)
@@ -225,9 +220,8 @@ def _in_place(block: Any) -> set[str]:
     """
     readers: dict[str, list[tuple[int, str]]] = {}
     for index, op in enumerate(block.operations):
-        for bound in op.inputs.values():
-            for part in bound.arguments:
-                readers.setdefault(part.name, []).append((index, op.type))
+        for name in _reads(op):
+            readers.setdefault(name, []).append((index, op.type))
     states, written = (
         {_argument(op, key) if key == "data" else op.outputs[0].name: _argument(op, "input")
          for op in block.operations if op.type == kind}

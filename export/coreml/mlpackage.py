@@ -6,11 +6,10 @@ leaves the folder. Formats: coremltools' MIL.proto and MILBlob (storage format 2
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from coremltools.proto import MIL_pb2, Model_pb2
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from ondevice import files, json_file
 from ondevice.errors import ExportError
 
 _TYPE = MIL_pb2.DataType
@@ -155,7 +155,7 @@ class MLPackage:
 
     def _file(self, name: str) -> NDArray[np.uint8]:
         if name not in self._files:
-            path = self._inside(self._folder, name.removeprefix(_WEIGHTS))
+            path = files.inside(self._folder, name.removeprefix(_WEIGHTS), ExportError)
             try:
                 self._files[name] = np.memmap(path, np.uint8, "r")
             except (OSError, ValueError) as error:
@@ -165,19 +165,13 @@ class MLPackage:
     def _model_file(self) -> Path:
         manifest = self.path / "Manifest.json"
         try:
-            entries = json.loads(manifest.read_text(encoding="utf-8"))
-            root = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
-            return self._inside(self.path / "Data", root)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            content: Any = json_file.loads(manifest.read_text(encoding="utf-8"))
+            root = content["itemInfoEntries"][content["rootModelIdentifier"]]["path"]
+            return files.inside(self.path / "Data", root, ExportError)
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
             raise ExportError(
                 f"{self.path} is no Core ML package: {manifest.name} cannot be read ({error})"
             ) from error
-
-    def _inside(self, folder: Path, name: str) -> Path:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in name:
-            raise ExportError(f"{self.path} names a file outside itself: {name[:80]!r}")
-        return folder / name
 
 
 def _unpack(raw: NDArray[np.uint8], bits: int, signed: bool, count: int) -> Array:

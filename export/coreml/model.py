@@ -13,7 +13,6 @@ from ondevice.export.coreml.evaluate import Observe, Precision, Program
 from ondevice.export.coreml.mlpackage import MLPackage
 from ondevice.package import Package
 from ondevice.runtime.coreml import causal_mask
-from ondevice.runtime.engine import limits_of
 
 
 class EvaluatedModel:
@@ -26,7 +25,6 @@ class EvaluatedModel:
         opened = MLPackage(package.model_file)
         self._many = Program(opened, "main", precision)
         self._one = Program(opened, "decode", precision)
-        self._limits = limits_of(package.manifest, None)
         self.name = f"Core ML evaluator, {precision}"
         self.state = self._many.make_state()
         self.position = 0

@@ -63,10 +63,10 @@ def _window(
     x: Array,
     begin: Array,
     end: Array,
-    stride: Array | None,
-    begin_mask: Array | None,
-    end_mask: Array | None,
-    squeeze_mask: Array | None,
+    stride: Array | None = None,
+    begin_mask: Array | None = None,
+    end_mask: Array | None = None,
+    squeeze_mask: Array | None = None,
 ) -> tuple[int | slice, ...]:
     """Where a slice lies. Masked ends are the array's own."""
     found: list[int | slice] = []
@@ -82,33 +82,14 @@ def _window(
     return tuple(found)
 
 
-def slice_by_index(
-    x: Array,
-    begin: Array,
-    end: Array,
-    stride: Array | None = None,
-    begin_mask: Array | None = None,
-    end_mask: Array | None = None,
-    squeeze_mask: Array | None = None,
-) -> Array:
+def slice_by_index(x: Array, **bounds: Array) -> Array:
     """A copy: a state may be updated in place later."""
-    return np.array(x[_window(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)])
+    return np.array(x[_window(x, **bounds)])
 
 
-def slice_update(
-    x: Array,
-    update: Array,
-    begin: Array,
-    end: Array,
-    stride: Array | None = None,
-    begin_mask: Array | None = None,
-    end_mask: Array | None = None,
-    squeeze_mask: Array | None = None,
-    *,
-    in_place: bool = False,
-) -> Array:
+def slice_update(x: Array, update: Array, *, in_place: bool = False, **bounds: Array) -> Array:
     """`x` with a slice replaced; in place where nothing else reads `x`."""
-    where = _window(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
+    where = _window(x, **bounds)
     if x[where].shape != update.shape:
         raise ValueError(f"a slice of {x[where].shape} gets {update.shape}")
     updated = x if in_place else x.copy()
@@ -168,8 +149,8 @@ def gelu(x: Array, mode: str = "EXACT") -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):  # exp of a very negative value: the share is 0
-        return 1 / (1 + np.exp(-x))
+    share: Array = 1 / (1 + np.exp(-x))  # exp of a very negative value overflows: 0
+    return share
 
 
 def _erf(x: Array) -> Array:

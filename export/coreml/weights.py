@@ -22,13 +22,13 @@ from ondevice.export.recipe import Quantizer
 from ondevice.progress import Progress
 from ondevice.runtime.device import usable_cores
 
-_HALF_TOP = float(np.finfo(np.float16).max)
+HALF_TOP = float(np.finfo(np.float16).max)
 _TYPES = {(4, True): types.int4, (4, False): types.uint4}
 _TYPES |= {(8, True): types.int8, (8, False): types.uint8}
 
 
 class Weights:
-    """Reads the weights of one decoder, and says them in MIL, each once a function.
+    """Reads the weights of one decoder, and says them in MIL.
 
     What was quantized is kept, so that several functions of a package get the same values.
     """
@@ -39,25 +39,15 @@ class Weights:
         self.shapes = quantizer.source.architecture.tensor_shapes()
         self._matrices = sum(len(shape) == 2 for shape in self.shapes.values())
         self._values: dict[str, Grid | NDArray[np.float16]] = {}
-        self._said: dict[str, Any] = {}
-
-    def start_function(self) -> None:
-        """Constants said before belong to another function."""
-        self._said = {}
 
     def matrix(self, name: str) -> Any:
-        """A matrix (out, in)."""
-        if name not in self._said:
-            values = self._matrix(name)
-            said = _grid(name, values) if isinstance(values, Grid) else constant(values, name)
-            self._said[name] = said
-        return self._said[name]
+        """A new constant of the function in the making: a matrix (out, in)."""
+        values = self._matrix(name)
+        return _grid(name, values) if isinstance(values, Grid) else constant(values, name)
 
     def vector(self, name: str) -> Any:
-        """A bias or the weight of a norm."""
-        if name not in self._said:
-            self._said[name] = constant(half(self._quantizer.source.read(name), name), name)
-        return self._said[name]
+        """A new constant: a bias or the weight of a norm."""
+        return constant(half(self._quantizer.source.read(name), name), name)
 
     def _matrix(self, name: str) -> Grid | NDArray[np.float16]:
         if name not in self._values:
@@ -106,9 +96,9 @@ def check_block(name: str, columns: int, block: int) -> None:
 def half(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:
     """Rounded to half precision; raises `ExportError` for a value beyond its range."""
     largest = float(np.abs(values).max(initial=0))
-    if not largest <= _HALF_TOP:
+    if not largest <= HALF_TOP:
         raise ExportError(
-            f"{name} holds {largest:g}, beyond half precision's {_HALF_TOP:g}, which Core ML "
+            f"{name} holds {largest:g}, beyond half precision's {HALF_TOP:g}, which Core ML "
             "computes in; export it for onnxruntime (--target cpu-int4)"
         )
     return values.astype(np.float16)

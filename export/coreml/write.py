@@ -42,11 +42,6 @@ def write_mlpackage(
             f"{LONGEST_CONTEXT}"
         )
     arch = quantizer.source.architecture
-    if arch.rope_switch is not None and context > arch.rope_switch:
-        raise ExportError(
-            f"LongRoPE beyond {arch.rope_switch} tokens needs other tables; choose --context "
-            f"{arch.rope_switch} or less"
-        )
     weights = Weights(quantizer, progress)
     functions = (Function("main", None, context), Function("decode", 1, context))
     whole = Program()

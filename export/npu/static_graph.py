@@ -40,11 +40,6 @@ class Shape:
 
 def check_architecture(arch: Architecture, context: int) -> None:
     """Raise `ExportError` for what static graphs cannot say."""
-    if arch.rope_switch is not None and context > arch.rope_switch:
-        raise ExportError(
-            f"LongRoPE beyond {arch.rope_switch} tokens needs other graphs; "
-            f"choose --context {arch.rope_switch} or less"
-        )
     windows = [arch.window_of(layer) for layer in range(arch.layers)]
     narrow = [window for window in windows if 0 < window < context]
     if narrow:

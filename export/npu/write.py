@@ -13,9 +13,10 @@ from ondevice.export.npu.operators import check_operators
 from ondevice.export.npu.ranges import activation_ranges, smoothed, smoothing
 from ondevice.export.npu.static_graph import Shape, check_architecture, static_model
 from ondevice.export.npu.stored import Settings, Weights
-from ondevice.export.onnx_graph import DATA_FILE, MODEL_FILE
+from ondevice.export.onnx_graph import DATA_FILE
 from ondevice.export.quantize.calibrate import calibration_windows
 from ondevice.export.source import Source
+from ondevice.package import ONNX_MODEL
 from ondevice.progress import Progress
 from ondevice.runtime.npu import PREFILL_FILE
 
@@ -52,7 +53,7 @@ def write_static_graphs(
     settings = _settings(source, activation_bits, text, progress)
     with ExternalData(folder / DATA_FILE) as data:
         weights = Weights(source, data, settings)
-        for file, tokens in ((MODEL_FILE, 1), (PREFILL_FILE, PREFILL_TOKENS)):
+        for file, tokens in ((ONNX_MODEL, 1), (PREFILL_FILE, PREFILL_TOKENS)):
             model = static_model(weights, Shape(tokens, context))
             check_operators(model)
             ir.save(model, folder / file)

@@ -9,11 +9,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ondevice.export.onnx_graph import MODEL_FILE
 from ondevice.export.source import TokenizerFiles
 from ondevice.export.via.checkpoint import Checkpoint
 from ondevice.export.via.graph import CacheShape, save_graph, to_contract
-from ondevice.package import ModelShape
+from ondevice.package import ONNX_MODEL, ModelShape
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _genai_config(raw: RawDecoder, tokenizer: TokenizerFiles) -> dict[str, Any]:
     present = {f"present_{part}_names": f"present.%d.{part}" for part in ("key", "value")}
     decoder = {
         "session_options": {"provider_options": []},
-        "filename": MODEL_FILE,
+        "filename": ONNX_MODEL,
         "head_size": cache.head_dim,
         "hidden_size": sizes.hidden_size,
         "num_attention_heads": sizes.heads,

@@ -17,7 +17,8 @@ import onnx_ir as ir
 
 from ondevice.errors import ExportError
 from ondevice.export.external_data import ExternalData
-from ondevice.export.onnx_graph import DATA_FILE, MODEL_FILE
+from ondevice.export.onnx_graph import DATA_FILE
+from ondevice.package import ONNX_MODEL
 
 _INT64_MAX = int(np.iinfo(np.int64).max)
 _INLINE = 1024  # bytes of a tensor that stays in the graph's own file
@@ -57,7 +58,7 @@ def save_graph(model: ir.Model, folder: Path) -> None:
             elif isinstance(tensor, ir.ExternalTensor):
                 value.const_value = ir.Tensor(np.array(tensor.numpy()), name=name)
         model.producer_name = "ondevice"
-        ir.save(model, folder / MODEL_FILE)
+        ir.save(model, folder / ONNX_MODEL)
 
 
 def to_contract(model: ir.Model, vocab_size: int, cache: CacheShape) -> None:

@@ -303,7 +303,9 @@ def verify(
 
 def _describe_program(path: Path, json: bool) -> None:
     """What a Core ML package of any origin holds, if all its operators can be evaluated."""
-    with _needing_coremltools():
+    from ondevice.runtime.coreml import needing_coremltools
+
+    with needing_coremltools("a Core ML package", RequestError):
         from ondevice.export.coreml.check import describe
         from ondevice.export.coreml.mlpackage import MLPackage
     functions = describe(MLPackage(path))
@@ -320,7 +322,9 @@ def _describe_program(path: Path, json: bool) -> None:
 
 
 def _check_program(package: Package) -> Check:
-    with _needing_coremltools():
+    from ondevice.runtime.coreml import needing_coremltools
+
+    with needing_coremltools("a Core ML package", RequestError):
         from ondevice.export.coreml.check import check
     return check(package)
 
@@ -333,17 +337,6 @@ def _print_check(found: Check) -> None:
     )
     if found.overflowing:
         print(f"beyond half precision: {', '.join(found.overflowing)}")
-
-
-@contextlib.contextmanager
-def _needing_coremltools() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise RequestError(
-            f"a Core ML package is read with coremltools ({error}); "
-            "install it with: pip install 'ondevice[coreml]'"
-        ) from error
 
 
 def _check_bytes(found: Package, progress: Progress | None) -> None:
