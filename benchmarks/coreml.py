@@ -2,12 +2,12 @@
 
     python -m benchmarks.coreml MODEL.gguf [--prompts 100]
 
-Exports `coreml-gpu` and `coreml-fp16` in processes of their own (time and peak memory), then
+Exports the Core ML targets in processes of their own (time and peak memory), then
 - compares the stored integers and scales of `coreml-gpu` with those of the `cpu-int4` package;
 - runs a prefill of 64 tokens and 8 decode steps, float32 in the evaluator, against the numpy
   reference with the package's own weights;
 - answers prompts greedily (16 tokens) in the evaluator, float32, and in onnxruntime with the same
-  weights, computed in float32.
+  weights, computed in float32 (not for `coreml-ane`, whose tables no ONNX package has).
 
 Not run on a Mac.
 """
@@ -40,7 +40,8 @@ from ondevice.export.source import Source, open_source
 from ondevice.package import Package, open_package
 from ondevice.runtime.model import conversation
 
-TARGETS = {"coreml-gpu": "cpu-int4", "coreml-fp16": "cpu-fp32"}  # and the ONNX package beside it
+# And the ONNX package of the same weights; tables of values have none.
+TARGETS = {"coreml-gpu": "cpu-int4", "coreml-fp16": "cpu-fp32", "coreml-ane": None}
 PREFILL, DECODE, GREEDY = 64, 8, 16
 CONTEXT = 1024
 _FLOAT32 = 1  # MatMulNBits' accuracy level that computes in float32
@@ -71,8 +72,18 @@ class StoredWeights:
         self.tokenizer = source.tokenizer
 
     def read(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self._program.constant(mil_name(name))
-        return values if rows is None else values[rows]
+        whole = self._whole(mil_name(name)).reshape(self.architecture.tensor_shapes()[name])
+        return whole if rows is None else whole[rows]
+
+    def _whole(self, name: str) -> NDArray[np.float32]:
+        with contextlib.suppress(KeyError):
+            values: NDArray[np.float32] = self._program.constant(name)
+            return values
+        parts: list[NDArray[np.float32]] = []  # a large output matrix is several convolutions
+        with contextlib.suppress(KeyError):
+            while True:
+                parts.append(self._program.constant(f"{name}_{len(parts)}"))
+        return np.concatenate(parts)
 
 
 def equal_matrices(coreml: Package, other: Package, source: Source) -> int:
@@ -102,8 +113,7 @@ def short_proof(package: Package, source: Source, text: Sequence[int]) -> tuple[
     model = EvaluatedModel(package, "fp32")
     found = [model.verify(tokens[:PREFILL])]
     found += [model.decode(token)[None] for token in tokens[PREFILL:]]
-    program = Program(package.model_file)
-    weights = StoredWeights(source, program)
+    weights = StoredWeights(source, Program(package.model_file, "decode"))
     hidden = reference.reference_hidden(weights, [tokens])  # type: ignore[arg-type]
     expected = reference.logits(weights, hidden[0])  # type: ignore[arg-type]
     logits = np.concatenate(found)
@@ -170,7 +180,8 @@ def measure(gguf: Path, target: str, work: Path, prompts: int, threads: int) -> 
         kept.write_text(json.dumps(asdict(export_in_child(gguf, target, out, None))))
     cost = json.loads(kept.read_text())
     package, source = open_package(out), open_source(gguf)
-    other = package_for(gguf, TARGETS[target], work)
+    beside = TARGETS[target]
+    other = package_for(gguf, beside, work) if beside else None
     text = source.tokenizer.encode(Path(__file__).with_name("text.txt").read_text("utf-8"))
     difference, same, positions = short_proof(package, source, text)
     return Figures(
@@ -178,12 +189,12 @@ def measure(gguf: Path, target: str, work: Path, prompts: int, threads: int) -> 
         cost["seconds"],
         round(cost["peak_bytes"] / 1e6),
         round(package.total_bytes / 1e6),
-        equal_matrices(package, other, source) if target == "coreml-gpu" else None,
+        equal_matrices(package, other, source) if other and target == "coreml-gpu" else None,
         float(f"{difference:.3g}"),
         same,
         positions,
-        prompts,
-        equal_answers(package, other, prompts, threads) if prompts else 0,
+        prompts if other else 0,
+        equal_answers(package, other, prompts, threads) if other and prompts else 0,
     )
 
 

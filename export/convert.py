@@ -34,6 +34,7 @@ from ondevice.package import (
     Recipe,
     SourceInfo,
     Text,
+    describe_file,
     describe_files,
     open_package,
     write_manifest,
@@ -70,7 +71,8 @@ def convert(
     Raises `SourceError` for what is wrong with the checkpoint, `ExportError` for a target,
     options or output that cannot be, `ProofError` below the gate unless `accept`.
     """
-    chosen, options = find_target(target), options or Options()
+    chosen = find_target(target)
+    options = (options or Options()).with_defaults(chosen)
     options.check(chosen)
     with (
         workspace(out, replace=replace, fresh=fresh) as work,
@@ -95,6 +97,8 @@ def convert(
             write_genai_config(work.package, opened.architecture, opened.tokenizer)
             recipe = _recipe(quantizer)
         manifest = _describe(opened, shape, recipe, work.package, name or out.name, origin)
+        if chosen.graph == "coreml":
+            manifest = _with_files_for_macs(Package(work.package, manifest), progress)
         write_manifest(work.package, manifest)
         proof = recorded(manifest.content_hashes()) if recorded is not None else None
         if proof is None:
@@ -159,6 +163,19 @@ def _write_coreml(
     quantizer = make_quantizer(source, target, options, progress)
     write.write_mlpackage(quantizer, folder, context, progress)
     return _recipe(quantizer), context
+
+
+def _with_files_for_macs(package: Package, progress: Progress | None) -> Manifest:
+    """The description of a Core ML package once it holds what swift-transformers asks of a
+    tokenizer, and the logits that Core ML's are compared with."""
+    from ondevice.export.coreml.on_device import store_logits
+    from ondevice.export.coreml.swift_tokenizer import write_tokenizer_config
+
+    if progress is not None:
+        progress("evaluating", 0, 1)
+    made = (write_tokenizer_config(package), store_logits(package))
+    files = package.manifest.files | {path.name: describe_file(path) for path in made}
+    return dataclasses.replace(package.manifest, files=dict(sorted(files.items())))
 
 
 def _context(source: Source, options: Options, default: int) -> int:

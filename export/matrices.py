@@ -20,6 +20,7 @@ from ondevice.export.external_data import ExternalData, Region
 from ondevice.export.grid import Grid
 from ondevice.export.journal import Finished, Journal
 from ondevice.export.quantize.statistics import Statistics
+from ondevice.export.quantize.tables import Tables
 from ondevice.export.recipe import Layout, Quantizer, Rows
 from ondevice.progress import Progress
 from ondevice.runtime.device import usable_cores
@@ -184,6 +185,7 @@ class _Filling:
 
     def _write(self, stored: StoredMatrix, rows: slice, statistics: Statistics | None) -> _Written:
         made: Rows = self._quantizer.rows(stored.name, rows, statistics)
+        assert not isinstance(made.values, Tables)  # no ONNX target has them
         arrays = stored.arrays(made.values)
         digest = hashlib.sha256()
         for region, array in zip(stored.regions, arrays, strict=True):
@@ -221,6 +223,7 @@ def row_chunks(layout: Layout) -> list[slice]:
     """The rows that are made at a time: of about equal numbers, the same on every machine."""
     count = max(1, math.ceil(layout.weights / CHUNK))
     step = math.ceil(layout.rows / count)
+    step += -step % max(1, layout.table_rows)
     return [slice(start, min(start + step, layout.rows)) for start in range(0, layout.rows, step)]
 
 

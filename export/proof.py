@@ -50,6 +50,7 @@ GATES = {
     "cpu-int4": Gate(kl_mean=0.25, perplexity_ratio=1.25),
     "npu-int8": Gate(kl_mean=0.05, perplexity_ratio=1.05),
     "coreml-gpu": Gate(kl_mean=0.25, perplexity_ratio=1.25),
+    "coreml-ane": Gate(kl_mean=0.25, perplexity_ratio=1.25),
     "coreml-fp16": Gate(kl_mean=0.001, perplexity_ratio=1.01),
 }
 

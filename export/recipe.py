@@ -24,6 +24,7 @@ from ondevice.export.quantize import gptq
 from ondevice.export.quantize.calibrate import Activations, calibration_text
 from ondevice.export.quantize.scales import Scheme, quantize
 from ondevice.export.quantize.statistics import Statistics, row_squares
+from ondevice.export.quantize.tables import Tables, palettize
 from ondevice.export.source import Source
 from ondevice.package import Quantization
 
@@ -44,6 +45,8 @@ class Target:
     `fine_head` and `fine_attention` let these matrices see activations at twice the kernel's
     8 bits (see `onnx_graph`), which is where most of the divergence comes from when the weights
     themselves are exact. The first costs nothing measurable, the second a tenth of the speed.
+    table_rows: rows that share a table of values, in place of a grid; 0 is none.
+    quantizer: what is taken unless another is asked for.
     graph: an ONNX graph for onnxruntime, static ones in operators that NPUs have, or a Core ML
     program.
     """
@@ -56,6 +59,8 @@ class Target:
     as_is: bool = False
     fine_head: bool = False
     fine_attention: bool = False
+    table_rows: int = 0
+    quantizer: str = "search"
     graph: Literal["onnx", "npu", "coreml"] = "onnx"
 
 
@@ -68,6 +73,7 @@ TARGETS = {
         Target("cpu-as-is", bits=8, head_bits=8, as_is=True, fine_head=True, fine_attention=True),
         Target("npu-int8", bits=8, head_bits=8, graph="npu"),
         Target("coreml-gpu", bits=4, head_bits=8, graph="coreml"),
+        Target("coreml-ane", bits=4, head_bits=8, table_rows=16, quantizer="gptq", graph="coreml"),
         Target("coreml-fp16", bits=None, head_bits=None, graph="coreml"),
     )
 }
@@ -104,6 +110,12 @@ class Options:
     activation_bits: int | None = None
     context: int | None = None
 
+    def with_defaults(self, target: Target) -> Options:
+        """The same, with the target's own quantizer where that looks at activations."""
+        if self.quantizer is None and target.quantizer in CALIBRATED:
+            return dataclasses.replace(self, quantizer=target.quantizer)
+        return self
+
     def check(self, target: Target) -> None:
         """Raise `ExportError` for what cannot be, or does not go with the target."""
         self._check_values()
@@ -115,8 +127,8 @@ class Options:
             raise ExportError("--activation-bits is for --target npu-int8")
         if self.context is not None and target.graph == "onnx":
             raise ExportError(
-                "--context is for --target npu-int8, coreml-gpu and coreml-fp16, whose KV cache "
-                "is of fixed length"
+                "--context is for --target npu-int8 and those of Core ML, whose KV cache is of "
+                "fixed length"
             )
         if target.as_is or target.bits is None:
             if chosen := self._chosen():
@@ -125,6 +137,8 @@ class Options:
                     "place; choose --target cpu-int4 or cpu-int8 with it"
                 )
             return
+        if target.table_rows:
+            self._check_tables(target)
         if self.bits is not None and (self.bits == 8) != (target.bits == 8):
             fitting = "cpu-int8" if self.bits == 8 else "cpu-int4"
             raise ExportError(
@@ -147,6 +161,21 @@ class Options:
             )
         if self.activation_bits not in (None, 8, 16):
             raise ExportError(f"--activation-bits {self.activation_bits} cannot be; choose 8 or 16")
+
+    def _check_tables(self, target: Target) -> None:
+        """Raise `ExportError` for what tables of values have no place for."""
+        fitting = ("--head-bits", "--embedding-bits", "--quantizer", "--calibration")
+        chosen = [flag for flag in self._chosen() if flag not in fitting]
+        if chosen:
+            raise ExportError(
+                f"--target {target.name} has tables of 16 values for every {target.table_rows} "
+                f"rows, so {chosen[0]} has no place; leave it out"
+            )
+        if self.quantizer == "rtn":
+            raise ExportError(
+                f"--quantizer rtn makes no tables of values, which --target {target.name} needs; "
+                "choose search, activation or gptq"
+            )
 
     @property
     def mixed(self) -> bool:
@@ -218,7 +247,8 @@ class Options:
 class Layout:
     """How a matrix (rows, columns) is stored: floats of 32 or 16 bits, otherwise a grid.
 
-    exact: the source's own integers are taken over.
+    exact: the source's own integers are taken over. table_rows: rows that share a table of
+    values; where there are any, there are no blocks.
     """
 
     rows: int
@@ -227,6 +257,7 @@ class Layout:
     block: int = 0
     zero_points: bool = False
     exact: bool = False
+    table_rows: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -251,6 +282,8 @@ class Layout:
         """Of the whole matrix, scales and zero points included."""
         if self.is_float:
             return self.bits * self.weights
+        if self.table_rows:
+            return self.bits * self.weights + (self.rows // self.table_rows << self.bits) * 16
         side_bits = 8 * self.scale_dtype.itemsize + (self.bits if self.zero_points else 0)
         return self.weights * self.bits + self.rows * self.blocks * side_bits
 
@@ -263,7 +296,7 @@ class Rows:
     where nothing was quantized.
     """
 
-    values: Grid | NDArray[np.float32]
+    values: Grid | Tables | NDArray[np.float32]
     error: NDArray[np.float64] | None = None
     power: NDArray[np.float64] | None = None
 
@@ -303,6 +336,8 @@ class Quantizer:
         bits = self._bits(name)
         if bits is None:
             return Layout(rows, columns, 16 if self.target.graph == "coreml" else 32)
+        if self.target.table_rows:
+            return Layout(rows, columns, bits, table_rows=self.target.table_rows)
         grid = self.source.stored_grid(name, slice(0, 1))
         if grid is not None and self._fits(grid, bits):
             zero_points = grid.zero_points is not None
@@ -339,7 +374,7 @@ class Quantizer:
 
     @property
     def method(self) -> str:
-        return self.options.quantizer or "search"
+        return self.options.quantizer or self.target.quantizer
 
     def statistics(self, name: str) -> Statistics | None:
         """What calibration found about a matrix's input, None where nothing is quantized."""
@@ -358,9 +393,22 @@ class Quantizer:
         values = self.source.read(name, rows)
         if layout.is_float:
             return Rows(values)
-        grid = self._round(values, self.scheme(layout.bits, layout.columns), statistics)
-        change = grid.dequantize() - values
-        return Rows(grid, row_squares(change), row_squares(values))
+        made = self._made(values, layout, statistics)
+        change = made.dequantize() - values
+        return Rows(made, row_squares(change), row_squares(values))
+
+    def _made(
+        self, values: NDArray[np.float32], layout: Layout, statistics: Statistics | None
+    ) -> Grid | Tables:
+        if layout.table_rows:
+            bits, table_rows = layout.bits, layout.table_rows
+            if statistics is None:
+                return palettize(values, bits, table_rows)
+            importance, factor = statistics.mean_square, statistics.error_factor
+            if factor is None:
+                return palettize(values, bits, table_rows, importance)
+            return gptq.quantize_to_tables(values, bits, table_rows, factor, importance)
+        return self._round(values, self.scheme(layout.bits, layout.columns), statistics)
 
     def scheme(self, bits: int, columns: int) -> Scheme:
         """What matrices of that many bits and columns are rounded to.
@@ -399,6 +447,8 @@ class Quantizer:
             return f"float{layout.bits}"
         stored = self.source.stored_type(name)
         how = "taken over exactly" if layout.exact else f"requantized from {stored}"
+        if layout.table_rows:
+            return f"tables of {2**layout.bits} values for {layout.table_rows} rows, {how}"
         return f"int{layout.bits} block {layout.block}, {how}"
 
     @property
@@ -407,10 +457,15 @@ class Quantizer:
         bits, head_bits = self.options.bits or self.target.bits, self.head_bits
         if bits is None or head_bits is None:
             return None
-        sha256 = self.options.calibration_sha256
-        embedding_bits = self.options.embedding_bits
+        tables = self.target.table_rows
         return Quantization(
-            bits, head_bits, self.block, self.symmetric, self.method, sha256, embedding_bits
+            bits,
+            head_bits,
+            0 if tables else self.block,
+            not tables and self.symmetric,
+            self.method,
+            self.options.calibration_sha256,
+            self.options.embedding_bits,
         )
 
     @property

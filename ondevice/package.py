@@ -66,7 +66,8 @@ class Quantization:
     """What was asked of the matrices that were not taken over as they are.
 
     bits: mean of the layers' matrices; head_bits: of the embedding and the output matrix;
-    embedding_bits: of an embedding that has others, else None. block: weights that share a scale.
+    embedding_bits: of an embedding that has others, else None. block: weights that share a scale,
+    0 where rows share a table of values.
     calibration: SHA-256 of the text that activations were taken from, None where the quantizer
     looks at none.
     """
@@ -284,10 +285,15 @@ def _check_hash(
 def describe_files(folder: Path) -> dict[str, FileInfo]:
     """Size and hash of every file in a folder except the manifest."""
     return {
-        path.relative_to(folder).as_posix(): FileInfo(path.stat().st_size, files.sha256(path))
+        path.relative_to(folder).as_posix(): describe_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
+
+
+def describe_file(path: Path) -> FileInfo:
+    """Size and hash of a file."""
+    return FileInfo(path.stat().st_size, files.sha256(path))
 
 
 def write_manifest(folder: Path, manifest: DataclassInstance) -> None:

@@ -51,7 +51,9 @@ def check(package: Package) -> Check:
     tokens = tokenizer.encode(calibration_text())[:TOKENS]
     context = package.manifest.shape.context_length
     tokens = tokens[: context - 1]
-    wide, half = EvaluatedModel(package, "fp32"), EvaluatedModel(package, "fp16")
+    opened = MLPackage(package.model_file)
+    wide = EvaluatedModel(package, "fp32", opened)
+    half = EvaluatedModel(package, "fp16", opened)
     found: dict[str, float] = {}
 
     def observe(name: str, values: np.ndarray) -> None:

@@ -119,26 +119,37 @@ class Program:
         """The value of a constant of the program, floats as float32."""
         if name not in self._constants:
             op = self._producers[name]
-            if op.type == "const":
-                self._constants[name] = _wide(self.package.value(op.attributes["val"]))
-            else:
-                found = CONSTANT[op.type](**self.stored(name))
-                dtype = self.package.dtype(op.outputs[0].type.tensorType.dataType)
-                self._constants[name] = _wide(found.astype(dtype))
+            said = self._said(op)
+            parts = tuple((part, said[part].SerializeToString()) for part in sorted(said))
+            key = (op.type, op.outputs[0].type.SerializeToString(), parts)
+            shared = self.package.constants
+            if key not in shared:
+                shared[key] = self._computed(op, said)
+            self._constants[name] = shared[key]
         return self._constants[name]
+
+    def _computed(self, op: Any, said: Mapping[str, Any]) -> Any:
+        given = {part: self.package.value(value) for part, value in said.items()}
+        if op.type == "const":
+            return _wide(given["val"])
+        dtype = self.package.dtype(op.outputs[0].type.tensorType.dataType)
+        return _wide(CONSTANT[op.type](**given).astype(dtype))
 
     def stored(self, name: str) -> dict[str, Any]:
         """What a compressed constant is made of: integers, scales, ... by the operator's names."""
-        op = self._producers[name]
-        given = {key: self.package.value(op.attributes[key]) for key in op.attributes}
-        given.pop("name", None)
+        said = self._said(self._producers[name])
+        return {key: self.package.value(value) for key, value in said.items()}
+
+    def _said(self, op: Any) -> dict[str, Any]:
+        """The values of a constant as the program says them: in place, or where in a file."""
+        said = {key: op.attributes[key] for key in op.attributes if key != "name"}
         for key, argument in op.inputs.items():
             bound = argument.arguments[0]
             if bound.WhichOneof("binding") == "value":
-                given[key] = self.package.value(bound.value)
+                said[key] = bound.value
             else:
-                given[key] = self.package.value(self._producers[bound.name].attributes["val"])
-        return given
+                said[key] = self._producers[bound.name].attributes["val"]
+        return said
 
     def _apply(self, op: Any, values: dict[str, Any]) -> None:
         given: dict[str, Any] = {

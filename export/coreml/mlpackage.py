@@ -79,6 +79,8 @@ class MLPackage:
                 f"{path} holds no ML program; only .mlpackage folders of one are read"
             )
         self._files: dict[str, NDArray[np.uint8]] = {}
+        # Functions share their weights; who evaluates several keeps each constant once.
+        self.constants: dict[object, Any] = {}
 
     @property
     def functions(self) -> tuple[str, ...]:

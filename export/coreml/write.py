@@ -17,10 +17,12 @@ from coremltools.proto import Model_pb2
 
 from ondevice.errors import ExportError
 from ondevice.export.coreml.decoder import OPSET, Function, build_program
+from ondevice.export.coreml.static_decoder import build_static_program, check_sizes
 from ondevice.export.coreml.weights import Weights
 from ondevice.export.recipe import Quantizer
 from ondevice.package import COREML_MODEL
 from ondevice.progress import Progress
+from ondevice.runtime.coreml import STATIC_TOKENS
 
 CONTEXT = 2048  # positions, unless others are asked for
 # Shapes of programs with flexible inputs are computed in 16 bits.
@@ -33,8 +35,9 @@ def write_mlpackage(
 ) -> None:
     """Write `model.mlpackage` with two functions around the same weights.
 
-    `main` takes any number of tokens, `decode` one. Raises `ExportError` for a matrix whose
-    width is no multiple of the block, weights beyond half precision, or too long a context.
+    `main` takes any number of tokens, or a fixed one where the target has tables; `decode` takes
+    one. Raises `ExportError` for a matrix whose width is no multiple of the block, a size that
+    the Neural Engine's layout cannot have, weights beyond half precision, or too long a context.
     """
     if not 1 <= context <= LONGEST_CONTEXT:
         raise ExportError(
@@ -42,11 +45,16 @@ def write_mlpackage(
             f"{LONGEST_CONTEXT}"
         )
     arch = quantizer.source.architecture
+    static = bool(quantizer.target.table_rows)
+    if static:
+        check_sizes(arch, context)
+    build = build_static_program if static else build_program
     weights = Weights(quantizer, progress)
-    functions = (Function("main", None, context), Function("decode", 1, context))
+    most = min(STATIC_TOKENS, context) if static else None
+    functions = (Function("main", most, context), Function("decode", 1, context))
     whole = Program()
     for function in functions:
-        program, inputs = build_program(arch, weights, function)
+        program, inputs = build(arch, weights, function)
         made = program.functions["main"]
         made.set_input_types(tuple(inputs))
         whole.add_function(function.name, made)

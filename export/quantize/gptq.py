@@ -5,6 +5,8 @@ The integers depend on the processor's linear algebra in last places, unlike tho
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from ondevice.export.grid import Grid
 from ondevice.export.quantize.scales import Scheme, fit_block
+from ondevice.export.quantize.tables import Tables, palettize
 
 _Floats = NDArray[np.float32]
 _DAMPING = 0.01  # of the Hessian's mean diagonal, the paper's
@@ -59,31 +62,58 @@ def quantize(weight: _Floats, scheme: Scheme, factor: _Floats, importance: _Floa
     depend on each other.
     """
     scheme.check()
-    rest = weight.copy()
-    rows, width = rest.shape
+    rows, width = weight.shape
     blocks = -(-width // scheme.block)
     integers = np.empty((rows, width), np.uint8)
     scales = np.empty((rows, blocks), np.float32)
     zeros = np.empty((rows, blocks), np.uint8)
-    step = max(_COLUMNS, scheme.block)
+
+    def kept(rest: _Floats, column: int) -> _Floats:
+        block, place = divmod(column, scheme.block)
+        if place == 0:
+            end = min(column + scheme.block, width)
+            found = fit_block(rest[:, column:end], scheme, importance[column:end])
+            scales[:, block], zeros[:, block] = found
+        integers[:, column] = _nearest(rest[:, column], scales[:, block], zeros[:, block], scheme)
+        values: _Floats = integers[:, column].astype(np.float32) - zeros[:, block]
+        return values * scales[:, block]
+
+    _round_columns(weight, factor, max(_COLUMNS, scheme.block), kept)
+    return Grid(scheme.bits, scheme.block, integers, scales, None if scheme.symmetric else zeros)
+
+
+def quantize_to_tables(
+    weight: _Floats, bits: int, rows: int, factor: _Floats, importance: _Floats
+) -> Tables:
+    """As `quantize`, to the tables that `palettize` finds for `rows` rows each."""
+    tables = palettize(weight, bits, rows, importance)
+    indices = np.empty_like(tables.indices)
+    entries = np.repeat(tables.entries, rows, axis=0)
+    middles = (entries[:, 1:] + entries[:, :-1]) / 2
+    places = np.arange(len(weight))
+
+    def kept(rest: _Floats, column: int) -> _Floats:
+        indices[:, column] = np.sum(rest[:, column, None] > middles, axis=1)
+        return entries[places, indices[:, column]]
+
+    _round_columns(weight, factor, _COLUMNS, kept)
+    return replace(tables, indices=indices)
+
+
+def _round_columns(
+    weight: _Floats, factor: _Floats, step: int, kept: Callable[[_Floats, int], _Floats]
+) -> None:
+    """Round the columns in turn: `kept` rounds one of what the errors left, and says its values."""
+    rest = weight.copy()
+    width = rest.shape[1]
     for start in range(0, width, step):
         stop = min(start + step, width)
-        errors = np.empty((rows, stop - start), np.float32)
+        errors = np.empty((len(rest), stop - start), np.float32)
         for column in range(start, stop):
-            block, place = divmod(column, scheme.block)
-            if place == 0:
-                end = min(column + scheme.block, width)
-                found = fit_block(rest[:, column:end], scheme, importance[column:end])
-                scales[:, block], zeros[:, block] = found
-            integers[:, column] = _nearest(
-                rest[:, column], scales[:, block], zeros[:, block], scheme
-            )
-            kept = (integers[:, column].astype(np.float32) - zeros[:, block]) * scales[:, block]
-            error = (rest[:, column] - kept) / factor[column, column]
+            error = (rest[:, column] - kept(rest, column)) / factor[column, column]
             rest[:, column + 1 : stop] -= np.outer(error, factor[column, column + 1 : stop])
             errors[:, column - start] = error
         rest[:, stop:] -= errors @ factor[start:stop, stop:]
-    return Grid(scheme.bits, scheme.block, integers, scales, None if scheme.symmetric else zeros)
 
 
 def _nearest(values: _Floats, scales: _Floats, zeros: _Floats, scheme: Scheme) -> _Floats:

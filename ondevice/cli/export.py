@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ondevice.cli import models, options, output
-from ondevice.errors import RequestError
+from ondevice.errors import ProofError, RequestError
 from ondevice.progress import Progress
 
 if TYPE_CHECKING:
     from ondevice.encoder_package import EncoderPackage
     from ondevice.export.coreml.check import Check
+    from ondevice.export.coreml.on_device import Comparison
     from ondevice.export.recipe import Options
     from ondevice.package import Package, Proof
 
@@ -100,7 +101,7 @@ Context = Annotated[
     typer.Option(
         "--context",
         metavar="N",
-        help="Positions of a KV cache of fixed length (npu-int8, coreml-gpu, coreml-fp16).",
+        help="Positions of a KV cache of fixed length (npu-int8 and Core ML).",
         show_default="1024 or 2048",
     ),
 ]
@@ -265,6 +266,13 @@ def verify(
         Path | None,
         typer.Option("--text", metavar="FILE", help="Prove it on this text, not the built-in one."),
     ] = None,
+    on_device: Annotated[
+        bool,
+        typer.Option(
+            "--on-device",
+            help="Run a Core ML package by Core ML too, beside its stored logits. On a Mac.",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Check every byte of a package, and its figures where the checkpoint is given.
@@ -274,14 +282,25 @@ def verify(
     from ondevice import store
 
     if package.rstrip("/").endswith(".mlpackage"):
+        if on_device or against is not None:
+            raise RequestError(
+                f"{package} is a program alone, without tokenizer and stored logits; give the "
+                "folder of the package that 'ondevice export' made"
+            )
         _describe_program(Path(package), json)
         return
     if text is not None and against is None:
         raise RequestError("--text needs --against, the checkpoint to compare with")
     found = store.find(package)
+    if on_device and not found.is_coreml:
+        raise RequestError(
+            f"{found.manifest.name} is no Core ML package, so --on-device has no place; leave it "
+            "out"
+        )
     with output.progress_bar(quiet=json) as progress:
         _check_bytes(found, progress)
         proof = _prove(found, against, text, progress) if against else found.manifest.proof
+        compared = _run_on_device(found) if on_device else None
         evaluated = _check_program(found) if found.is_coreml else None
     if json:
         proved = dataclasses.asdict(proof) if proof else None
@@ -292,6 +311,7 @@ def verify(
                 "proof": proved,
                 "proved_now": bool(against),
                 "evaluated": dataclasses.asdict(evaluated) if evaluated else None,
+                "on_device": dataclasses.asdict(compared) if compared else None,
             }
         )
     else:
@@ -299,6 +319,13 @@ def verify(
         print(f"{'proof' if against else 'recorded proof'}: {models.proof_line(proof)}")
         if evaluated is not None:
             _print_check(evaluated)
+        if compared is not None:
+            _print_comparison(compared)
+    if compared is not None and not compared.passed:
+        raise ProofError(
+            f"Core ML gives {found.manifest.name} other logits than it holds: mean KL "
+            f"{compared.kl_mean:.4f} nats; try the other compute units, and report it"
+        )
 
 
 def _describe_program(path: Path, json: bool) -> None:
@@ -327,6 +354,26 @@ def _check_program(package: Package) -> Check:
     with needing_coremltools("a Core ML package", RequestError):
         from ondevice.export.coreml.check import check
     return check(package)
+
+
+def _run_on_device(package: Package) -> Comparison:
+    from ondevice.runtime.engines import open_engine
+
+    engine = open_engine(package)  # says what is missing elsewhere than on a Mac
+    from ondevice.export.coreml.on_device import compare_with_stored
+
+    try:
+        return compare_with_stored(package, engine)
+    finally:
+        engine.close()
+
+
+def _print_comparison(found: Comparison) -> None:
+    print(
+        f"Core ML beside the stored logits: mean KL {found.kl_mean:.5f} nats, the same token at "
+        f"{found.same_top} of {found.positions}, logits within {found.largest_difference:.3f}; the "
+        f"evaluator in half precision: {found.half_kl_mean:.5f}, {found.half_difference:.3f}"
+    )
 
 
 def _print_check(found: Check) -> None:

@@ -8,7 +8,7 @@ import typer
 
 TARGETS_HELP = (
     "cpu-as-is (at the bits the source has), cpu-int8, cpu-int4, cpu-fp32, npu-int8, coreml-gpu, "
-    "coreml-fp16."
+    "coreml-ane, coreml-fp16."
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

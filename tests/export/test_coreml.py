@@ -13,7 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import LLAMA3, long_rope, random_weights, tiny, write_checkpoint
-from numpy.typing import NDArray
+from coreml_parity import (
+    CACHE,
+    CONTEXT,
+    FP16,
+    FP32,
+    Run,
+    cache_difference,
+    dequantized,
+    difference,
+    evaluated,
+    export,
+    half_weights,
+    with_transformers,
+)
 
 from ondevice import cli
 from ondevice.errors import ExportError, OndeviceError, ProofError
@@ -24,16 +37,12 @@ from ondevice.export.coreml import decoder
 from ondevice.export.coreml.check import check
 from ondevice.export.coreml.evaluate import Program
 from ondevice.export.coreml.mlpackage import MLPackage
-from ondevice.export.coreml.model import EvaluatedModel
 from ondevice.export.coreml.weights import mil_name
 from ondevice.export.coreml.write import write_mlpackage
 from ondevice.export.recipe import Options, Quantizer, find_target
 from ondevice.export.source import Source, open_source
 from ondevice.package import Package, open_package
 from ondevice.runtime.coreml import causal_mask
-
-PREFILL, DECODE, CONTEXT = 12, 16, 48
-FP32, FP16, CACHE = 5e-5, 0.02, 1e-3  # most that logits, and keys and values, may differ
 
 LLAMA3_ROPE = Rope(10000.0, 16, replace(LLAMA3, original_context_length=8))
 ARCHITECTURES = {
@@ -57,102 +66,6 @@ ARCHITECTURES = {
 }
 GRID = ("qwen2 tied", "llama with biases", "gemma2")  # tried with 4 bits too
 
-Floats = NDArray[np.float32]
-Weights = dict[str, Floats]
-
-
-@dataclass
-class Run:
-    """Logits (17, vocab) after the prefill and each decoded token; the cache at the end.
-
-    Keys and values of each layer (kv_heads, tokens, head_dim), the last tokens of windows.
-    """
-
-    logits: Floats
-    cache: list[Floats]
-
-
-def half_weights(architecture: Architecture) -> Weights:
-    """Random weights that half precision holds, of a size that gives logits up to 4."""
-    weights = random_weights(architecture)
-    for name, values in weights.items():
-        if name == EMBEDDING:
-            values /= 8 if architecture.tied_embeddings else 1
-        elif values.ndim == 2:
-            values /= 1.5
-    return {name: rounded(values) for name, values in weights.items()}
-
-
-def rounded(values: Floats) -> Floats:
-    return values.astype(np.float16).astype(np.float32)
-
-
-def tokens(architecture: Architecture) -> list[int]:
-    chance = np.random.default_rng(1)
-    return [int(i) for i in chance.integers(0, architecture.vocab_size, PREFILL + DECODE)]
-
-
-def export(checkpoint: Path, out: Path, target: str, **options: Any) -> Package:
-    return convert(
-        checkpoint, target, out, options=Options(context=CONTEXT, **options), accept=True
-    )
-
-
-def evaluated(package: Package, architecture: Architecture, precision: Any = "fp32") -> Run:
-    model = EvaluatedModel(package, precision)
-    ids = tokens(architecture)
-    rows = [model.prefill(ids[:PREFILL]), *(model.decode(token) for token in ids[PREFILL:])]
-    states = [model.state[name][:, :, : len(ids)] for name in ("keyCache", "valueCache")]
-    return Run(np.stack(rows), [layer for state in states for layer in state])
-
-
-def with_transformers(checkpoint: Path, architecture: Architecture) -> Run:
-    """The same by transformers, with rotary tables in half precision as the package has them."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    torch.set_num_threads(2)
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    for module in model.modules():
-        if type(module).__name__.endswith("RotaryEmbedding"):
-            module.register_forward_hook(lambda _, __, out: half_tables(architecture, out))
-    ids = tokens(architecture)
-    with torch.no_grad():
-        found = model(torch.tensor([ids]), use_cache=True)
-    layers = found.past_key_values.layers
-    cache = [getattr(layer, part)[0].numpy() for part in ("keys", "values") for layer in layers]
-    return Run(found.logits[0, PREFILL - 1 :].numpy(), cache)
-
-
-def half_tables(architecture: Architecture, given: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Cosines and sines (1, tokens, dim) of transformers, or ours where both are the same.
-
-    Rounded to half precision, two numbers that differ in float32's last place may lie apart.
-    """
-    import torch
-
-    for rope in filter(None, (architecture.rope, architecture.local_rope)):
-        ours = [
-            torch.from_numpy(np.concatenate([table, table], axis=1))[None]
-            for table in rotary.tables(rope, given[0].shape[1])
-        ]
-        pairs = list(zip(given, ours, strict=True))
-        if all(a.shape == b.shape and (a - b).abs().max() < 1e-5 for a, b in pairs):
-            return ours[0].half().float(), ours[1].half().float()
-    raise AssertionError("transformers' rotary tables are others")
-
-
-def difference(found: Run, expected: Run) -> float:
-    return float(np.abs(found.logits - expected.logits).max())
-
-
-def cache_difference(found: Run, expected: Run) -> float:
-    """Of keys and values; transformers keeps those within a window only."""
-    pairs = zip(found.cache, expected.cache, strict=True)
-    return max(float(np.abs(one[:, -other.shape[1] :] - other).max()) for one, other in pairs)
-
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_logits_and_cache_are_those_of_transformers(name: str, tmp_path: Path) -> None:
@@ -170,17 +83,10 @@ def test_logits_and_cache_are_those_of_transformers(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", GRID)
 def test_four_bits_give_what_the_dequantized_weights_give(name: str, tmp_path: Path) -> None:
     architecture = ARCHITECTURES[name]
-    weights = half_weights(architecture)
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, weights)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
     package = export(checkpoint, tmp_path / "out", "coreml-gpu")
-    with_open = open_source(checkpoint)
-    quantizer = Quantizer(with_open, find_target("coreml-gpu"))
-    for tensor, values in weights.items():
-        if values.ndim == 2:
-            grid = quantizer.rows(tensor, slice(None)).values
-            weights[tensor] = rounded(grid.dequantize())
-    dequantized = write_checkpoint(tmp_path / "dequantized", architecture, weights)
-    expected, found = with_transformers(dequantized, architecture), evaluated(package, architecture)
+    expected = with_transformers(dequantized(checkpoint, architecture, "coreml-gpu"), architecture)
+    found = evaluated(package, architecture)
     assert difference(found, expected) <= FP32
     assert cache_difference(found, expected) <= CACHE
 
@@ -410,7 +316,10 @@ def test_rotary_angles_in_half_precision_are_seen_late_in_the_context(
         write_mlpackage(Quantizer(source, find_target("coreml-fp16")), folder, 4096)
         program = Program(folder / "model.mlpackage", "decode")
         state = program.make_state()
-        feeds = {"inputIds": np.array([[5]], np.int32), "causalMask": causal_mask(late, 1)}
+        feeds = {
+            "inputIds": np.array([[5]], np.int32),
+            "causalMask": causal_mask(late, 1, late + 1),
+        }
         program.run(feeds, state)
         states.append(state["keyCache"][:, :, late])
         monkeypatch.setattr(decoder.rotary, "tables", computed)
@@ -548,3 +457,20 @@ def test_damaged_packages_are_one_error(made: Made, part: str) -> None:
         except OndeviceError:
             refused += 1
     assert refused > 20
+
+
+def test_swift_transformers_finds_what_it_needs_of_a_tokenizer(made: Made) -> None:
+    from transformers import AutoTokenizer
+
+    folder = made.folder / "good"
+    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert config["clean_up_tokenization_spaces"] is False
+    template = (folder / "chat_template.jinja").read_text("utf-8")
+    assert config["chat_template"] == template
+    messages = [{"role": "user", "content": "Why , then ?"}]
+    theirs = AutoTokenizer.from_pretrained(folder)
+    package = open_package(folder)
+    assert theirs.eos_token_id == package.manifest.text.eos_ids[0]
+    ids = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert theirs.decode(ids).count("Why , then ?") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from checkpoints import tiny, write_checkpoint
 
-from ondevice.errors import EngineError, RequestError
+from ondevice import cli
+from ondevice.errors import EngineError, PackageError, RequestError
 from ondevice.export.convert import convert
 from ondevice.export.coreml.evaluate import Program, State
 from ondevice.export.coreml.model import EvaluatedModel
+from ondevice.export.coreml.on_device import LOGITS_FILE, read_logits
 from ondevice.export.recipe import Options
 from ondevice.package import Package
 from ondevice.runtime import coreml
@@ -22,7 +26,7 @@ from ondevice.runtime.coreml import CoremlEngine
 from ondevice.runtime.engine import Engine
 from ondevice.runtime.engines import open_engine
 
-CONTEXT = 40
+CONTEXT = 64
 TOKENS = [int(token) for token in np.random.default_rng(2).integers(0, 264, 30)]
 
 
@@ -55,12 +59,19 @@ class StandInModel:
         return self._program.run(data, state.values)
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+FITTING: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 96, "heads": 4, "kv_heads": 2, "head_dim": 32,
+    "vocab_size": 288,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["coreml-fp16", "coreml-ane"])
+def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
     folder = tmp_path_factory.mktemp("coreml")
-    checkpoint = write_checkpoint(folder / "checkpoint", tiny("llama"))
-    options = Options(context=CONTEXT)
-    return convert(checkpoint, "coreml-fp16", folder / "out", options=options, accept=True)
+    static = request.param == "coreml-ane"
+    checkpoint = write_checkpoint(folder / "checkpoint", tiny("llama", **FITTING if static else {}))
+    options = Options(context=CONTEXT, quantizer="search" if static else None)
+    return convert(checkpoint, request.param, folder / "out", options=options, accept=True)
 
 
 @pytest.fixture
@@ -97,8 +108,8 @@ def test_a_snapshot_brings_the_cache_back(engine: Engine) -> None:
 
 
 def test_more_tokens_than_the_cache_holds_are_refused(engine: Engine) -> None:
-    with pytest.raises(RequestError, match="41 tokens"):
-        engine.prefill([1] * 41)
+    with pytest.raises(RequestError, match="65 tokens"):
+        engine.prefill([1] * 65)
     assert engine.position == 0
 
 
@@ -121,3 +132,58 @@ def test_a_package_that_core_ml_refuses_is_an_error(
         CoremlEngine(package)
     with pytest.raises(EngineError, match="unknown compute units 'GPU'"):
         CoremlEngine(package, units="GPU")
+
+
+def test_the_stored_logits_are_those_of_the_engine(
+    engine: Engine, package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["verify", str(package.folder), "--on-device", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)["on_device"]
+    assert compared["positions"] == 9
+    assert compared["largest_difference"] < 0.05
+    # The stand-in is the evaluator in half precision, of which half precision is stored.
+    assert compared["kl_mean"] == pytest.approx(compared["half_kl_mean"], abs=1e-5)
+
+
+def test_other_logits_than_the_stored_ones_are_an_error(
+    engine: Engine,
+    package: Package,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    right = StandInModel.predict
+
+    def wrong(self: StandInModel, data: dict[str, np.ndarray], state: StandInState) -> Any:
+        found = right(self, data, state)
+        return {name: np.roll(values, 1) for name, values in found.items()}
+
+    monkeypatch.setattr(StandInModel, "predict", wrong)
+    assert cli.run(["verify", str(package.folder), "--on-device"]) == 2
+    assert "other logits than it holds" in capsys.readouterr().err
+
+
+def test_on_device_needs_a_mac_and_a_whole_core_ml_package(
+    package: Package, tiny_package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if sys.platform != "darwin":
+        assert cli.run(["verify", str(package.folder), "--on-device"]) != 0
+        assert "runs on a Mac" in capsys.readouterr().err
+    assert cli.run(["verify", str(tiny_package.folder), "--on-device"]) == 2
+    assert "is no Core ML package" in capsys.readouterr().err
+    assert cli.run(["verify", str(package.model_file), "--on-device"]) == 2
+    assert "is a program alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
+def test_damaged_stored_logits_are_an_error(package: Package, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(package.folder, folder)
+    path = folder / LOGITS_FILE
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        np.savez(path, tokens=np.zeros(3, np.int32), exact=np.zeros(3), half=np.zeros(3))
+    with pytest.raises(PackageError, match="export the package again"):
+        read_logits(Package(folder, package.manifest))
