@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ondevice import json_file
 from ondevice.runtime.bench_text import CONVERSATION
 from ondevice.runtime.coreml import STATIC_TOKENS, Calls
 
 SWIFT = Path(__file__).parents[2] / "apps/shells/swift/coreml"
+WRITTEN = ("device", "protocol", "load", "model", "metric", "inter_token", "engine")
 CASES = json.loads((SWIFT / "Tests/OndeviceCoreMLTests/calls.json").read_text("utf-8"))
 
 
@@ -60,3 +63,17 @@ def test_the_swift_package_masks_with_the_same_number() -> None:
     text = (SWIFT / "Sources/OndeviceCoreML/Call.swift").read_text("utf-8")
     assert f"0x{np.float16(-1e4).view(np.uint16):X}" in text
     assert f"let staticTokens = {STATIC_TOKENS}\n" in text
+
+
+def test_the_swift_package_writes_every_field_of_a_bench_result() -> None:
+    """By name, since nothing here runs Swift."""
+    text = (SWIFT / "Sources/OndeviceCoreML/Bench.swift").read_text("utf-8")
+    written = set(re.findall(r'"(\w+)":', text))
+    schema = json_file.schema("bench")
+    objects = [schema, *(schema["$defs"][name] for name in WRITTEN)]
+    required = {name for part in objects for name in part["required"]}
+    assert required <= written
+    known = {name for part in schema["$defs"].values() for name in part["properties"]}
+    gaps = schema["$defs"]["inter_token"]["properties"]["gaps"]["properties"]
+    memory = {"bytes", "kind"}
+    assert written <= known | set(schema["properties"]) | set(gaps) | memory
