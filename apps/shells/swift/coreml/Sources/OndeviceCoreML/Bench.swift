@@ -133,8 +133,8 @@ private func result(_ engine: [String: Any], _ settings: BenchSettings) -> [Stri
         "tool": "ondevice-coreml (Swift)",
         "created": ISO8601DateFormatter().string(from: Date()),
         "device": [
-            "cpu": systemText("machdep.cpu.brand_string") ?? NSNull(),
-            "architecture": systemText("hw.machine") ?? NSNull(),
+            "cpu": systemText("machdep.cpu.brand_string") as Any? ?? NSNull(),
+            "architecture": systemText("hw.machine") as Any? ?? NSNull(),
             "logical_cores": process.processorCount,
             "physical_cores": NSNull(),
             "usable_cpus": process.activeProcessorCount,
