@@ -223,7 +223,7 @@ def test_what_static_graphs_cannot_say_is_refused(
         ("npu-int8", Options(block=32), "so --block has no place"),
         ("npu-int8", Options(activation_bits=4), "choose 8 or 16"),
         ("npu-int8", Options(context=0), "--context 0 cannot be"),
-        ("cpu-int8", Options(context=64), "is for --target npu-int8, coreml-gpu"),
+        ("cpu-int8", Options(context=64), "is for --target npu-int8 and those of Core ML"),
         ("coreml-gpu", Options(activation_bits=8), "is for --target npu-int8"),
     ],
 )
