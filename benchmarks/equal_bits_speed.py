@@ -13,10 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.common import WORK, package_for
-from benchmarks.float_gguf import write_floats
-from benchmarks.quantizers import FILE_TYPES, equal, gguf_bits_per_weight, requantized
-from benchmarks.speed import wait_until_quiet
+from benchmarks.common import WORK
+from benchmarks.quantizers import FILE_TYPES, equal, float_file, gguf_bits_per_weight, requantized
+from benchmarks.speed import ratio_cell, wait_until_quiet
 from ondevice.export.source import open_source
 from ondevice.runtime.bench import Settings
 from ondevice.runtime.bench_result import Metric, Result
@@ -29,7 +28,7 @@ def measure(floats: Path, name: str, work: Path, settings: Settings, busy: bool)
     file = requantized(floats, name, work, settings.threads or 2)
     bits = gguf_bits_per_weight(file)
     candidate = equal(open_source(floats), bits)
-    package = package_for(floats, candidate.target, work, candidate.options, candidate.name)
+    package = candidate.package(floats, work)
     wait_until_quiet(busy)
     result = bench_packages([package], ("ort", "llamacpp"), file, settings)
     ours = package.manifest.recipe.bits_per_weight
@@ -40,11 +39,10 @@ def measure(floats: Path, name: str, work: Path, settings: Settings, busy: bool)
 
 
 def _speeds(result: Result, name: str) -> list[str]:
-    """Medians of both with their spread, and the ratio of the rounds."""
+    """Medians of both, and the ratio of the rounds."""
     metrics = {engine.engine: engine.metric(name) for engine in result.engines}
-    ratio = next(ratio for ratio in result.ratios if ratio.metric == name)
-    spread = f"{ratio.median:.2f} ({ratio.minimum:.2f} to {ratio.maximum:.2f})"
-    return [_median(metrics["ort"]), _median(metrics["llamacpp"]), spread]
+    ratio = ratio_cell(result, "ort", name)
+    return [_median(metrics["ort"]), _median(metrics["llamacpp"]), ratio]
 
 
 def _median(metric: Metric | None) -> str:
@@ -63,8 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    floats = work / f"{options.gguf.stem}-dithered.gguf"
-    write_floats(options.gguf, floats, dithered=True)
+    floats = float_file(options.gguf, work, dithered=True)
     settings = Settings(options.prompt, options.generated, 0, threads=options.threads)
     print(f"instruction sets: {', '.join(instruction_sets())}", file=sys.stderr)
     pp, tg = f"pp{options.prompt}", f"tg{options.generated}"

@@ -28,6 +28,7 @@ from benchmarks.float_gguf import write_floats
 from ondevice.export.architecture import HEAD
 from ondevice.export.recipe import Options, Quantizer, find_target
 from ondevice.export.source import Source
+from ondevice.package import Package
 from ondevice.runtime import llamacpp
 
 
@@ -43,6 +44,10 @@ class Candidate:
     def name(self) -> str:
         """For a folder."""
         return self.label.replace(", ", "-").replace(" ", "")
+
+    def package(self, floats: Path, work: Path) -> Package:
+        """The package of a float32 GGUF file, exported when it is not there yet."""
+        return package_for(floats, self.target, work, self.options, self.name)
 
 
 def _int4(label: str, block: int, quantizer: str, symmetric: bool = True) -> Candidate:
@@ -70,6 +75,12 @@ class Row:
 
     bits_per_weight: float
     fidelity: Fidelity
+
+
+def float_file(gguf: Path, work: Path, *, dithered: bool) -> Path:
+    """The float32 GGUF file that everything is made from, written when it is not there yet."""
+    kind = "dithered" if dithered else "floats"
+    return write_floats(gguf, work / f"{gguf.stem}-{kind}.gguf", dithered=dithered)
 
 
 def requantized(gguf: Path, name: str, work: Path, threads: int) -> Path:
@@ -149,7 +160,7 @@ def run(gguf: Path, work: Path, threads: int, frontier: bool) -> list[Row]:
         add(gguf_bits_per_weight(file), bench.llamacpp(file, f"llama.cpp {name}", threads))
         candidates.append(equal(bench.source, rows[-1].bits_per_weight))
     for candidate in candidates:
-        package = package_for(gguf, candidate.target, work, candidate.options, candidate.name)
+        package = candidate.package(gguf, work)
         figures = bench.package(package, f"ondevice {candidate.label}", threads)
         add(package.manifest.recipe.bits_per_weight, figures)
     return sorted(rows, key=lambda row: row.bits_per_weight)
@@ -182,9 +193,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    kind = "dithered" if options.dithered else "floats"
-    floats = work / f"{options.gguf.stem}-{kind}.gguf"
-    write_floats(options.gguf, floats, dithered=options.dithered)
+    floats = float_file(options.gguf, work, dithered=options.dithered)
     print(table(run(floats, work, options.threads, options.frontier)))
 
 

@@ -68,8 +68,8 @@ def table(result: Result) -> str:
             _cell(engine.metric("load")),
             f"{engine.peak_memory.bytes / 1e6:.0f}" if engine.peak_memory else "-",
             f"{engine.model.bytes / 1e6:.0f}",
-            _ratio(result, engine.label, prefill),
-            _ratio(result, engine.label, decode),
+            ratio_cell(result, engine.label, prefill),
+            ratio_cell(result, engine.label, decode),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -112,7 +112,8 @@ def _cell(metric: Metric | None) -> str:
     return f"{found.median:.0f} ({found.minimum:.0f}-{found.maximum:.0f})"
 
 
-def _ratio(result: Result, label: str, metric: str) -> str:
+def ratio_cell(result: Result, label: str, metric: str) -> str:
+    """Of an engine over llama.cpp: the median of the rounds, least and most."""
     for ratio in result.ratios:
         if (ratio.metric, ratio.numerator, ratio.denominator) == (metric, label, _PEER):
             return f"**{ratio.median:.2f}** ({ratio.minimum:.2f}-{ratio.maximum:.2f})"

@@ -153,24 +153,22 @@ class Options:
 
     def _check_static(self, target: Target) -> None:
         """Raise `ExportError` for what static graphs have no place for."""
-        chosen = [flag for flag in self._chosen() if flag != "--calibration"]
-        if chosen:
-            raise ExportError(
-                f"--target {target.name} has 8 bits and a scale per row, so {chosen[0]} has no "
-                "place; leave it out"
-            )
+        self._refuse_all_but({"--calibration"}, f"{target.name} has 8 bits and a scale per row")
         if self.activation_bits not in (None, 8, 16):
             raise ExportError(f"--activation-bits {self.activation_bits} cannot be; choose 8 or 16")
 
+    def _refuse_all_but(self, fitting: set[str], target: str) -> None:
+        """Raise `ExportError` for a flag of quantization that a target has no place for."""
+        for flag in self._chosen():
+            if flag not in fitting:
+                raise ExportError(f"--target {target}, so {flag} has no place; leave it out")
+
     def _check_tables(self, target: Target) -> None:
         """Raise `ExportError` for what tables of values have no place for."""
-        fitting = ("--head-bits", "--embedding-bits", "--quantizer", "--calibration")
-        chosen = [flag for flag in self._chosen() if flag not in fitting]
-        if chosen:
-            raise ExportError(
-                f"--target {target.name} has tables of 16 values for every {target.table_rows} "
-                f"rows, so {chosen[0]} has no place; leave it out"
-            )
+        self._refuse_all_but(
+            {"--head-bits", "--embedding-bits", "--quantizer", "--calibration"},
+            f"{target.name} has tables of 16 values for every {target.table_rows} rows",
+        )
         if self.quantizer == "rtn":
             raise ExportError(
                 f"--quantizer rtn makes no tables of values, which --target {target.name} needs; "

@@ -14,8 +14,8 @@ import numpy as np
 from ondevice.export.coreml.evaluate import Program
 from ondevice.export.coreml.mlpackage import MLPackage
 from ondevice.export.coreml.model import EvaluatedModel
-from ondevice.export.coreml.weights import HALF_TOP
 from ondevice.export.quantize.calibrate import calibration_text
+from ondevice.export.quantize.scales import HALF_TOP
 from ondevice.package import Package
 from ondevice.runtime.coreml import STATES
 from ondevice.runtime.tokenizer import Tokenizer

@@ -40,8 +40,9 @@ class _Model(Protocol):
 
 @dataclass(frozen=True)
 class Stored:
-    """tokens: of which all but the last `_DECODE` are a prompt. exact, half: logits float32
-    (`_DECODE` + 1, vocab) after the prompt and each further token, in either precision."""
+    """tokens: of which all but the last `_DECODE` are a prompt, or only the first where there are
+    no more. exact, half: logits float32 (positions, vocab) after the prompt and each further
+    token, in either precision."""
 
     tokens: tuple[int, ...]
     exact: Logits
@@ -83,7 +84,7 @@ def store_logits(package: Package) -> Path:
     np.savez(
         path,
         tokens=np.array(tokens, np.int32),
-        exact=exact.astype(np.float32),
+        exact=exact,
         half=half.astype(np.float16),
     )
     return path
@@ -95,8 +96,10 @@ def read_logits(package: Package) -> Stored:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             tokens, exact, half = (arrays[name] for name in ("tokens", "exact", "half"))
-        shape = (_DECODE + 1, package.manifest.shape.vocab_size)
-        if exact.shape != shape or half.shape != shape or tokens.ndim != 1:
+        if tokens.ndim != 1 or not tokens.size:
+            raise ValueError(f"tokens of {tokens.shape}")
+        shape = (len(tokens) - _prompt_tokens(len(tokens)) + 1, package.manifest.shape.vocab_size)
+        if exact.shape != shape or half.shape != shape:
             raise ValueError(f"logits of {exact.shape} and {half.shape}, not {shape}")
         ids = tuple(int(token) for token in tokens)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -126,6 +129,12 @@ def compare_with_stored(package: Package, engine: _Model) -> Comparison:
 
 
 def _logits(model: _Model, tokens: Sequence[int]) -> Logits:
-    """(`_DECODE` + 1, vocab): after a prompt and each further token."""
-    prompt, further = tokens[:-_DECODE], tokens[-_DECODE:]
-    return np.stack([model.prefill(prompt), *(model.decode(token) for token in further)])
+    """(positions, vocab): after a prompt and each further token."""
+    end = _prompt_tokens(len(tokens))
+    rows = (model.decode(token) for token in tokens[end:])
+    return np.stack([model.prefill(tokens[:end]), *rows])
+
+
+def _prompt_tokens(count: int) -> int:
+    """Of so many tokens, those of the prompt: a short context leaves no room for all others."""
+    return max(1, count - _DECODE)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from ondevice.errors import ExportError
 from ondevice.export.grid import Grid
 from ondevice.export.matrices import relative_error, row_chunks
+from ondevice.export.quantize.scales import HALF_TOP
 from ondevice.export.quantize.tables import Tables
 from ondevice.export.recipe import Quantizer
 from ondevice.progress import Progress
 from ondevice.runtime.device import usable_cores
 
 _Matrix = Grid | Tables | NDArray[np.float16]
-HALF_TOP = float(np.finfo(np.float16).max)
 _TYPES = {(4, True): types.int4, (4, False): types.uint4}
 _TYPES |= {(8, True): types.int8, (8, False): types.uint8}
 

@@ -23,7 +23,7 @@ _CHUNK = 1 << 18
 # there is nothing to gain from looking.
 _NUDGES = {4: (-1.7, -1.2, -0.7, -0.2, 0.3, 0.8, 1.3), 8: (0.0, -1.0)}
 _SHRINKS = {4: tuple(1 - i * 0.05 for i in range(8)), 8: (1.0,)}
-_HALF_TOP = float(np.finfo(np.float16).max)
+HALF_TOP = float(np.finfo(np.float16).max)
 
 _Floats = NDArray[np.float32]
 # Inverse scales and zero points, each of one block per value.
@@ -105,7 +105,7 @@ def _quantize_rows(
 
 def _half(scales: _Floats) -> _Floats:
     """The nearest numbers of half precision, in which scales are stored."""
-    half = np.clip(scales, -_HALF_TOP, _HALF_TOP).astype(np.float16)
+    half = np.clip(scales, -HALF_TOP, HALF_TOP).astype(np.float16)
     return half.astype(np.float32)
 
 

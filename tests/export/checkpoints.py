@@ -35,6 +35,10 @@ MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("a", "n"), ("an",
 _K_SCALES = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}  # bytes where fp16 scales begin
 
 
+# Sizes of `tiny` that --target coreml-ane can have.
+FOR_ANE: dict[str, Any] = {"head_dim": 32, "vocab_size": 288}
+
+
 def tiny(name: str = "llama", **changes: Any) -> Architecture:
     """A small decoder of a family; `changes` are fields of `Architecture`, `rope` given whole.
 

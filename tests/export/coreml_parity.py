@@ -118,6 +118,15 @@ def cache_difference(found: Run, expected: Run) -> float:
     return max(float(np.abs(one[:, -other.shape[1] :] - other).max()) for one, other in pairs)
 
 
+def require_parity(package: Package, architecture: Architecture, expected: Run) -> None:
+    """Logits in both precisions, the most probable tokens, keys and values."""
+    found = evaluated(package, architecture)
+    assert difference(found, expected) <= FP32
+    assert (found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).all()
+    assert difference(evaluated(package, architecture, "fp16"), expected) <= FP16
+    assert cache_difference(found, expected) <= CACHE
+
+
 def dequantized(checkpoint: Path, architecture: Architecture, target: str) -> Path:
     """A checkpoint of what a target's quantizer makes of another's matrices, beside it."""
     weights = half_weights(architecture)

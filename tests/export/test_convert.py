@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from checkpoints import random_weights, tiny, write_checkpoint, write_gguf
+from checkpoints import FOR_ANE, random_weights, tiny, write_checkpoint, write_gguf
 from onnx import numpy_helper
 
 from ondevice import files
@@ -75,11 +75,7 @@ def test_as_is_keeps_floats_and_int4_does_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_exporting_twice_gives_the_same_bytes(target: str, tmp_path: Path) -> None:
-    # Sizes that coreml-ane can have too.
-    architecture = tiny(
-        "qwen2", tied_embeddings=True, hidden_size=64, intermediate_size=96, head_dim=32,
-        heads=2, kv_heads=1, vocab_size=288,
-    )  # fmt: skip
+    architecture = tiny("qwen2", tied_embeddings=True, **FOR_ANE)
     file = write_gguf(tmp_path / "m.gguf", architecture, matrices="Q5_0")
     first = convert_quickly(file, target, tmp_path / "first")
     second = convert(file, target, tmp_path / "second", name="first", accept=True)

@@ -16,7 +16,6 @@ from checkpoints import LLAMA3, long_rope, random_weights, tiny, write_checkpoin
 from coreml_parity import (
     CACHE,
     CONTEXT,
-    FP16,
     FP32,
     Run,
     cache_difference,
@@ -25,6 +24,7 @@ from coreml_parity import (
     evaluated,
     export,
     half_weights,
+    require_parity,
     with_transformers,
 )
 
@@ -37,6 +37,8 @@ from ondevice.export.coreml import decoder
 from ondevice.export.coreml.check import check
 from ondevice.export.coreml.evaluate import Program
 from ondevice.export.coreml.mlpackage import MLPackage
+from ondevice.export.coreml.model import EvaluatedModel
+from ondevice.export.coreml.on_device import compare_with_stored
 from ondevice.export.coreml.weights import mil_name
 from ondevice.export.coreml.write import write_mlpackage
 from ondevice.export.recipe import Options, Quantizer, find_target
@@ -73,11 +75,7 @@ def test_logits_and_cache_are_those_of_transformers(name: str, tmp_path: Path) -
     checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
     package = export(checkpoint, tmp_path / "out", "coreml-fp16")
     expected = with_transformers(checkpoint, architecture)
-    found = evaluated(package, architecture)
-    assert difference(found, expected) <= FP32
-    assert (found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).all()
-    assert difference(evaluated(package, architecture, "fp16"), expected) <= FP16
-    assert cache_difference(found, expected) <= CACHE
+    require_parity(package, architecture, expected)
 
 
 @pytest.mark.parametrize("name", GRID)
@@ -474,3 +472,12 @@ def test_swift_transformers_finds_what_it_needs_of_a_tokenizer(made: Made) -> No
     assert theirs.eos_token_id == package.manifest.text.eos_ids[0]
     ids = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
     assert theirs.decode(ids).count("Why , then ?") == 1
+
+
+@pytest.mark.parametrize("context", [2, 8])
+def test_a_short_context_stores_the_logits_it_has_room_for(context: int, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", tiny("llama"))
+    package = export(checkpoint, tmp_path / "out", "coreml-fp16", context=context)
+    compared = compare_with_stored(package, EvaluatedModel(package, "fp32"))
+    assert compared.positions == context
+    assert compared.largest_difference == 0

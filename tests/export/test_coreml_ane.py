@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import long_rope, tiny, write_checkpoint
+from checkpoints import FOR_ANE, long_rope, tiny, write_checkpoint
 from coreml_parity import (
-    CACHE,
-    FP16,
     FP32,
-    cache_difference,
     dequantized,
     difference,
     evaluated,
     export,
     half_weights,
+    require_parity,
     with_transformers,
 )
 
@@ -37,10 +35,6 @@ from ondevice.package import Package
 from ondevice.runtime.coreml import STATIC_TOKENS
 
 CONTEXT = 96
-SIZES: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 96, "heads": 4, "kv_heads": 2, "head_dim": 32,
-    "vocab_size": 288,
-}  # fmt: skip
 
 
 def ane(checkpoint: Path, out: Path, **options: Any) -> Package:
@@ -48,7 +42,7 @@ def ane(checkpoint: Path, out: Path, **options: Any) -> Package:
 
 
 def small(name: str, **changes: Any) -> Architecture:
-    return tiny(name, **{**SIZES, **changes})
+    return tiny(name, **{**FOR_ANE, **changes})
 
 
 ARCHITECTURES = {
@@ -71,11 +65,7 @@ def test_logits_and_cache_are_those_of_transformers(name: str, tmp_path: Path) -
     checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture, half_weights(architecture))
     package = ane(checkpoint, tmp_path / "out", quantizer="search")
     expected = with_transformers(dequantized(checkpoint, architecture, "coreml-ane"), architecture)
-    found = evaluated(package, architecture)
-    assert difference(found, expected) <= FP32
-    assert (found.logits.argmax(axis=1) == expected.logits.argmax(axis=1)).all()
-    assert difference(evaluated(package, architecture, "fp16"), expected) <= FP16
-    assert cache_difference(found, expected) <= CACHE
+    require_parity(package, architecture, expected)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import coremltools
 import numpy as np
 import pytest
-from checkpoints import tiny, write_checkpoint
+from checkpoints import FOR_ANE, tiny, write_checkpoint
 
 from ondevice import cli
 from ondevice.errors import EngineError, PackageError, RequestError
@@ -59,17 +59,11 @@ class StandInModel:
         return self._program.run(data, state.values)
 
 
-FITTING: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 96, "heads": 4, "kv_heads": 2, "head_dim": 32,
-    "vocab_size": 288,
-}  # fmt: skip
-
-
 @pytest.fixture(scope="module", params=["coreml-fp16", "coreml-ane"])
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
     folder = tmp_path_factory.mktemp("coreml")
     static = request.param == "coreml-ane"
-    checkpoint = write_checkpoint(folder / "checkpoint", tiny("llama", **FITTING if static else {}))
+    checkpoint = write_checkpoint(folder / "checkpoint", tiny("llama", **FOR_ANE if static else {}))
     options = Options(context=CONTEXT, quantizer="search" if static else None)
     return convert(checkpoint, request.param, folder / "out", options=options, accept=True)
 
