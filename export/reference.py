@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from ondevice.export import rotary
 from ondevice.export.architecture import EMBEDDING, FINAL_NORM, HEAD, Architecture, layer_tensor
 from ondevice.export.source import Source
+from ondevice.runtime.device import usable_cores
 
 _Floats = NDArray[np.float32]
-_CHUNK = 1 << 25  # values of an embedding or output matrix in memory at a time
+_CHUNK = 1 << 23  # values of an embedding or output matrix read at a time by a thread
+_READERS = 4  # threads at most that read: each holds a chunk or a matrix
 
 # Called with the name of a matrix and its inputs, float32 (tokens, columns).
 Observe = Callable[[str, _Floats], None]
@@ -72,9 +75,15 @@ def logits(source: Source, hidden: _Floats) -> _Floats:
 def _row_chunks(source: Source, name: str) -> Iterator[tuple[slice, _Floats]]:
     rows, columns = source.architecture.tensor_shapes()[name]
     step = max(1, _CHUNK // columns)
-    for start in range(0, rows, step):
-        part = slice(start, min(start + step, rows))
-        yield part, source.read(name, part)
+    parts = [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    with _readers() as pool:
+        for first in range(0, len(parts), _READERS):
+            some = parts[first : first + _READERS]
+            yield from zip(some, pool.map(lambda part: source.read(name, part), some), strict=True)
+
+
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_READERS, usable_cores()), "reading")
 
 
 class Layer:
@@ -85,7 +94,12 @@ class Layer:
         self._index = layer
         self._prefix = layer_tensor(layer, "")
         names = [n for n in self._arch.tensor_shapes() if n.startswith(self._prefix)]
-        self._weights = {name.removeprefix(self._prefix): source.read(name) for name in names}
+        with _readers() as pool:
+            weights = pool.map(source.read, names)
+            self._weights = {
+                name.removeprefix(self._prefix): values
+                for name, values in zip(names, weights, strict=True)
+            }
 
     def weight(self, name: str) -> _Floats:
         """A matrix (out, in) of this layer by its full name."""
