@@ -21,7 +21,7 @@ _DAMPING = 0.01  # of the Hessian's mean diagonal, the paper's
 # How much products of different columns count. What columns have to do with each other on one
 # text holds less on others than how large they are (docs/quantizers.md).
 _SHARED = 0.7
-_COLUMNS = 128  # whose errors reach the columns behind them together; the paper's
+_TRIANGLE = 128  # columns of a triangular matrix that is inverted as any other
 
 
 def error_factor(hessian: _Floats) -> _Floats:
@@ -45,7 +45,7 @@ def _invert(lower: NDArray[np.floating[Any]]) -> None:
 
     numpy only solves for matrices of any shape, at several times the time and memory.
     """
-    if len(lower) <= _COLUMNS:
+    if len(lower) <= _TRIANGLE:
         lower[:] = np.tril(np.linalg.inv(lower))
         return
     half = len(lower) // 2
@@ -72,13 +72,13 @@ def quantize(weight: _Floats, scheme: Scheme, factor: _Floats, importance: _Floa
         block, place = divmod(column, scheme.block)
         if place == 0:
             end = min(column + scheme.block, width)
-            found = fit_block(rest[:, column:end], scheme, importance[column:end])
+            found = fit_block(rest[column:end].T, scheme, importance[column:end])
             scales[:, block], zeros[:, block] = found
-        integers[:, column] = _nearest(rest[:, column], scales[:, block], zeros[:, block], scheme)
+        integers[:, column] = _nearest(rest[column], scales[:, block], zeros[:, block], scheme)
         values: _Floats = integers[:, column].astype(np.float32) - zeros[:, block]
         return values * scales[:, block]
 
-    _round_columns(weight, factor, max(_COLUMNS, scheme.block), kept)
+    _round_columns(weight, factor, kept)
     return Grid(scheme.bits, scheme.block, integers, scales, None if scheme.symmetric else zeros)
 
 
@@ -93,27 +93,38 @@ def quantize_to_tables(
     places = np.arange(len(weight))
 
     def kept(rest: _Floats, column: int) -> _Floats:
-        indices[:, column] = np.sum(rest[:, column, None] > middles, axis=1)
+        indices[:, column] = np.sum(rest[column, :, None] > middles, axis=1)
         return entries[places, indices[:, column]]
 
-    _round_columns(weight, factor, _COLUMNS, kept)
+    _round_columns(weight, factor, kept)
     return replace(tables, indices=indices)
 
 
 def _round_columns(
-    weight: _Floats, factor: _Floats, step: int, kept: Callable[[_Floats, int], _Floats]
+    weight: _Floats, factor: _Floats, kept: Callable[[_Floats, int], _Floats]
 ) -> None:
-    """Round the columns in turn: `kept` rounds one of what the errors left, and says its values."""
-    rest = weight.copy()
-    width = rest.shape[1]
-    for start in range(0, width, step):
-        stop = min(start + step, width)
-        errors = np.empty((len(rest), stop - start), np.float32)
-        for column in range(start, stop):
-            error = (rest[:, column] - kept(rest, column)) / factor[column, column]
-            rest[:, column + 1 : stop] -= np.outer(error, factor[column, column + 1 : stop])
-            errors[:, column - start] = error
-        rest[:, stop:] -= errors @ factor[start:stop, stop:]
+    """Round the columns in turn: `kept` rounds one of what the errors left, and says its values.
+
+    Columns are rows of what `kept` sees, (K, N). Halves of a power of two, recursively: the
+    errors of one reach the other by one product, and a block, a power of two itself, has had
+    all errors from before it when its first column is in turn.
+    """
+    rest = np.ascontiguousarray(weight.T)
+    errors = np.empty_like(rest)
+    width = len(rest)
+
+    def round_span(start: int, size: int) -> None:
+        if size == 1:
+            error = rest[start] - kept(rest, start)
+            np.divide(error, factor[start, start], out=errors[start])
+            return
+        middle, stop = start + size // 2, min(start + size, width)
+        round_span(start, size // 2)
+        if middle < width:
+            rest[middle:stop] -= factor[start:middle, middle:stop].T @ errors[start:middle]
+            round_span(middle, size // 2)
+
+    round_span(0, 1 << (width - 1).bit_length())
 
 
 def _nearest(values: _Floats, scales: _Floats, zeros: _Floats, scheme: Scheme) -> _Floats:

@@ -76,6 +76,26 @@ def test_gptq_of_some_rows_is_that_of_all() -> None:
     np.testing.assert_allclose(whole.scales[3:5], part.scales, rtol=1e-3)
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("width", [80, 96, 300])
+def test_gptq_is_the_algorithm_column_by_column(width: int, symmetric: bool) -> None:
+    inputs = correlated(700, width)
+    weight = np.random.default_rng(1).standard_normal((32, width)).astype(np.float32)
+    factor = gptq.error_factor(inputs.T @ inputs / len(inputs))
+    importance, scheme = np.square(inputs).mean(axis=0), Scheme(4, 32, symmetric)
+    rest, expected = weight.copy(), np.empty(weight.shape, np.uint8)
+    for column in range(width):
+        if column % 32 == 0:
+            block = slice(column, column + 32)
+            scale, zero = scales.fit_block(rest[:, block], scheme, importance[block])
+        level = np.clip(np.rint(rest[:, column] / scale) + zero, 0, 15)
+        error = (rest[:, column] - (level - zero) * scale) / factor[column, column]
+        rest[:, column + 1 :] -= np.outer(error, factor[column, column + 1 :])
+        expected[:, column] = level
+    found = gptq.quantize(weight, scheme, factor, importance)
+    assert (found.integers == expected).mean() > 0.99  # sums in another order
+
+
 def test_without_correlation_gptq_is_no_worse_than_rounding() -> None:
     weight = np.random.default_rng(1).standard_normal((8, 64)).astype(np.float32)
     ones = np.ones(64, np.float32)
