@@ -69,7 +69,8 @@ def logits(source: Source, hidden: _Floats) -> _Floats:
     found = np.empty((len(hidden), arch.vocab_size), np.float32)
     for part, matrix in _row_chunks(source, EMBEDDING if arch.tied_embeddings else HEAD):
         np.matmul(hidden, matrix.T, out=found[:, part])
-    return _soft_cap(found, arch.logit_softcap)
+    _soft_cap(found, arch.logit_softcap)
+    return found
 
 
 def _row_chunks(source: Source, name: str) -> Iterator[tuple[slice, _Floats]]:
@@ -173,7 +174,8 @@ def _attention(
     for head in range(heads):
         group = head * key.shape[0] // heads
         scores = query[head] @ key[group].T * np.float32(arch.score_scale)
-        scores = np.where(seen, _soft_cap(scores, arch.attention_softcap), np.float32(-np.inf))
+        _soft_cap(scores, arch.attention_softcap)
+        scores[~seen] = -np.inf
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         contexts.append(weights / weights.sum(axis=1, keepdims=True) @ value[group])
     return np.stack(contexts, axis=1).reshape(tokens, heads * width)
@@ -197,11 +199,12 @@ def _rms_norm(values: _Floats, weight: _Floats, eps: float) -> _Floats:
     return normed
 
 
-def _soft_cap(values: _Floats, cap: float) -> _Floats:
-    if not cap:
-        return values
-    capped: _Floats = np.tanh(values / np.float32(cap)) * np.float32(cap)
-    return capped
+def _soft_cap(values: _Floats, cap: float) -> None:
+    """In place: logits of a large vocabulary are hundreds of megabytes."""
+    if cap:
+        values /= np.float32(cap)
+        np.tanh(values, out=values)
+        values *= np.float32(cap)
 
 
 def _silu(values: _Floats) -> _Floats:
