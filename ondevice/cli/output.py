@@ -75,6 +75,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Progress | None]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        speed_estimate_period=90,  # seconds: GPTQ takes half a minute for a layer of 1.5B
     )
     with bars:
         task = bars.add_task("", total=None)
