@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import WORK, key, package_for, package_hash, print_json
 from ondevice import files
-from ondevice.export.proof import compare_logits
+from ondevice.export.proof import Figures, compare_logits
 from ondevice.export.reference import logits, reference_hidden
 from ondevice.export.source import Source, open_source
 from ondevice.package import Package
@@ -90,10 +90,8 @@ def compare_window(
         rows = window[start : min(start + ROWS, len(window) - 1)]
         expected = logits(source, hidden[start : start + len(rows)])
         parts.append(compare_logits(expected, engine.verify(rows), window[start + 1 :]))
-    return np.concatenate(
-        [np.stack([getattr(part, name) for name in _FIGURES]).astype(np.float64) for part in parts],
-        axis=1,
-    )
+    whole = Figures.joined(parts)
+    return np.stack([getattr(whole, name) for name in _FIGURES]).astype(np.float64)
 
 
 def measure(

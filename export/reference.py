@@ -95,12 +95,9 @@ class Layer:
         self._index = layer
         self._prefix = layer_tensor(layer, "")
         names = [n for n in self._arch.tensor_shapes() if n.startswith(self._prefix)]
+        stems = [name.removeprefix(self._prefix) for name in names]
         with _readers() as pool:
-            weights = pool.map(source.read, names)
-            self._weights = {
-                name.removeprefix(self._prefix): values
-                for name, values in zip(names, weights, strict=True)
-            }
+            self._weights = dict(zip(stems, pool.map(source.read, names), strict=True))
 
     def weight(self, name: str) -> _Floats:
         """A matrix (out, in) of this layer by its full name."""
@@ -167,15 +164,15 @@ def _attention(
 ) -> _Floats:
     """Causal grouped-query attention (Ainslie et al., 2023): (heads, tokens, head_dim) each."""
     heads, tokens, width = query.shape
-    seen = np.tri(tokens, dtype=bool)
+    unseen = ~np.tri(tokens, dtype=bool)
     if window:
-        seen &= ~np.tri(tokens, k=-window, dtype=bool)
+        unseen |= np.tri(tokens, k=-window, dtype=bool)
     contexts = []
     for head in range(heads):
         group = head * key.shape[0] // heads
         scores = query[head] @ key[group].T * np.float32(arch.score_scale)
         _soft_cap(scores, arch.attention_softcap)
-        scores[~seen] = -np.inf
+        scores[unseen] = -np.inf
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         contexts.append(weights / weights.sum(axis=1, keepdims=True) @ value[group])
     return np.stack(contexts, axis=1).reshape(tokens, heads * width)
